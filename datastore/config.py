@@ -1,0 +1,136 @@
+"""How a datastore is to be built: one frozen tree of settings, from defaults, a TOML file and the command's options."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from datastore.errors import InvalidArgument, NotFound
+
+_STRICT = ConfigDict(extra="forbid")
+IndexChoice = Literal["auto", "flat", "ivf-pq"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkConfig:
+    __pydantic_config__ = _STRICT
+    words: Annotated[int, Field(ge=0, le=1_000_000)] = 256
+    """Words in a passage at most; 0 keeps each document whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderConfig:
+    __pydantic_config__ = _STRICT
+    name: str = "all-minilm-l6-v2"
+    """A registered encoder, a model's hub name, or the path of a model's folder."""
+    revision: str | None = None
+    """Of a hub model: commit, tag or branch."""
+    query_prompt: str | None = None
+    """Put before every query; None takes the model's own."""
+    passage_prompt: str | None = None
+    normalize: bool = True
+    """Scale vectors to length 1, so that the inner product is the cosine."""
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+
+
+@dataclass(frozen=True, slots=True)
+class IndexConfig:
+    __pydantic_config__ = _STRICT
+    kind: IndexChoice = "auto"
+    nlist: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
+    """Lists of an IVF index; None chooses from the number of passages."""
+    pq_m: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Bytes of a PQ code (8-bit sub-quantizers); None chooses from the dimension."""
+    train_vectors: Annotated[int, Field(ge=256)] = 262_144
+    """Size of the training sample at most."""
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bm25Config:
+    __pydantic_config__ = _STRICT
+    analyzer: str = "english"
+    k1: Annotated[float, Field(ge=0, le=100)] = 0.9
+    b: Annotated[float, Field(ge=0, le=1)] = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class InputConfig:
+    __pydantic_config__ = _STRICT
+    max_rejected_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """The build fails when more than this share of all input records is rejected."""
+    max_document_bytes: Annotated[int, Field(ge=1024, le=1 << 32)] = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentConfig:
+    __pydantic_config__ = _STRICT
+    passages: Annotated[int, Field(ge=1)] | None = None
+    """Passages in a segment at most; None grows segments with the datastore (see `segment_limit`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildConfig:
+    """Everything that decides what a build makes of its input; the manifest keeps it, resolved."""
+
+    __pydantic_config__ = _STRICT
+    input: InputConfig = InputConfig()
+    chunk: ChunkConfig = ChunkConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    index: IndexConfig = IndexConfig()
+    bm25: Bm25Config = Bm25Config()
+    segment: SegmentConfig = SegmentConfig()
+
+
+def segment_limit(config: SegmentConfig, passages_so_far: int) -> int:
+    """Passages that the next segment holds at most.
+
+    Unless configured: an eighth of what lies before it, between 1,024 and 131,072. So even a small datastore spreads
+    over several shards, a large one has few segments, and a builder's memory is bounded by one segment.
+    """
+    if config.passages is not None:
+        return config.passages
+    return min(max(1024, passages_so_far // 8), 131_072)
+
+
+_ADAPTER = TypeAdapter(BuildConfig)
+
+
+def load_config(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> BuildConfig:
+    """Defaults, then the TOML file, then `options` (section -> key -> value; None means not given).
+
+    Raises:
+        NotFound: there is no such file.
+        InvalidArgument: the file is not TOML, or a key or value is not one of ours.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise NotFound(f"no config file {path}", mend="check the path given to --config") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InvalidArgument(
+                f"{path} cannot be read as TOML: {error}", mend="mend the file", field="config"
+            ) from None
+    for section, values in options.items():
+        given = {key: value for key, value in values.items() if value is not None}
+        if given:
+            existing = tree.setdefault(section, {})
+            if isinstance(existing, dict):
+                existing.update(given)
+    try:
+        return _ADAPTER.validate_python(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the config"
+        raise InvalidArgument(
+            f"{where} is {first.get('input')!r}: {first['msg']}",
+            mend=f"correct {where} in {path or 'the options'}",
+            field=where,
+        ) from None
