@@ -1,0 +1,96 @@
+"""Encoders by name: from `--encoder`, and from the fingerprint in a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datastore.config import EncoderConfig
+from datastore.encoders.fingerprint import EncoderFingerprint
+from datastore.errors import InvalidArgument
+
+
+class Encoder(Protocol):
+    """Texts to vectors; thread-safe. A text's vector does not depend on the texts around it, up to float rounding."""
+
+    @property
+    def fingerprint(self) -> EncoderFingerprint: ...
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """float32 [len(texts), dimension]."""
+        ...
+
+    def encode_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """float32 [len(texts), dimension]."""
+        ...
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Length of each text in the encoder's own tokens, before anything is cut off."""
+        ...
+
+
+def _open_embedded(config: EncoderConfig) -> Encoder:
+    from datastore.encoders.sentence_transformer import SentenceTransformerEncoder, embedded_model_folder
+
+    return SentenceTransformerEncoder(config, str(embedded_model_folder()))
+
+
+def _open_hashing(config: EncoderConfig) -> Encoder:
+    from datastore.encoders.hashing import HashingEncoder
+
+    return HashingEncoder()
+
+
+ENCODERS: dict[str, Callable[[EncoderConfig], Encoder]] = {
+    "all-minilm-l6-v2": _open_embedded,
+    "hashing": _open_hashing,
+}
+"""Name -> how to open it. Any other name with a `/`, or that is a folder, is a sentence-transformers model."""
+
+
+def open_encoder(config: EncoderConfig) -> Encoder:
+    """The encoder that `config` names, with its model loaded.
+
+    Raises:
+        InvalidArgument: no encoder has that name.
+        NotFound: the model is not at that path, or the hub does not have it or cannot be reached.
+    """
+    if config.name in ENCODERS:
+        return ENCODERS[config.name](config)
+    if "/" in config.name or Path(config.name).is_dir():
+        from datastore.encoders.sentence_transformer import SentenceTransformerEncoder
+
+        return SentenceTransformerEncoder(config, config.name)
+    raise InvalidArgument(
+        f"no encoder is called {config.name!r}; there are {', '.join(sorted(ENCODERS))}",
+        mend="use one of those, a model's hub name (with its owner: owner/model) or the path of a model's folder",
+        field="encoder",
+    )
+
+
+def open_query_encoder(wanted: EncoderFingerprint, name: str | None = None) -> Encoder:
+    """The encoder that a store was built with, or the one called `name` if it is the same.
+
+    Raises:
+        FailedPrecondition: the encoder opened differs from `wanted`.
+    """
+    encoder = open_encoder(
+        EncoderConfig(
+            name=name or wanted.name,
+            revision=wanted.revision if _is_commit(wanted.revision) else None,
+            query_prompt=wanted.query_prompt,
+            passage_prompt=wanted.passage_prompt,
+            normalize=wanted.normalized,
+        )
+    )
+    wanted.require_same(encoder.fingerprint, "the encoder")
+    return encoder
+
+
+def _is_commit(revision: str) -> bool:
+    """Whether a revision is a hub commit; other models are told apart by a hash of their files."""
+    return len(revision) == 40 and not revision.strip("0123456789abcdef")

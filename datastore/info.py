@@ -1,0 +1,76 @@
+"""What a datastore is, in numbers: read from its manifest alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from datastore.encoders.fingerprint import EncoderFingerprint
+from datastore.store.manifest import read_manifest
+from datastore.store.segment import ANN, BM25, COLUMNS, PASSAGES, SEGMENTS_FOLDER, VECTORS
+
+_PARTS = {PASSAGES: "passages", VECTORS: "vectors", COLUMNS: "columns", BM25: "bm25", ANN: "index"}
+"""Entry of a segment's folder -> what its bytes are counted as."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """Sizes are in bytes; tokens are the encoder's own."""
+
+    store: str
+    datastore_id: str
+    format_version: int
+    generation: int
+    created: str
+    documents: int
+    passages: int
+    words: int
+    tokens: int
+    truncated_passages: int
+    rejected: int
+    segments: int
+    encoder: EncoderFingerprint
+    metric: str
+    index: str
+    index_reason: str
+    bm25: Mapping[str, str | float]
+    bytes_by_part: Mapping[str, int]
+    bytes_total: int
+    bytes_per_passage: float
+
+
+def describe_store(store: Path) -> StoreInfo:
+    """Raises what `read_manifest` raises."""
+    manifest = read_manifest(store)
+    by_part = dict.fromkeys([*_PARTS.values(), "other"], 0)
+    for record in manifest.files():
+        folder, *rest = record.path.split("/")
+        part = _PARTS.get(rest[1], "other") if folder == SEGMENTS_FOLDER and len(rest) > 1 else "other"
+        if manifest.template is not None and record.path == manifest.template.path:
+            part = "index"
+        by_part[part] += record.bytes
+    total = sum(by_part.values())
+    settings = manifest.config.bm25
+    return StoreInfo(
+        store=str(store),
+        datastore_id=manifest.datastore_id,
+        format_version=manifest.format_version,
+        generation=manifest.generation,
+        created=manifest.created,
+        documents=manifest.documents,
+        passages=manifest.passages,
+        words=sum(segment.words for segment in manifest.segments),
+        tokens=sum(segment.tokens for segment in manifest.segments),
+        truncated_passages=sum(segment.truncated_passages for segment in manifest.segments),
+        rejected=manifest.rejects.total,
+        segments=len(manifest.segments),
+        encoder=manifest.encoder,
+        metric=manifest.metric,
+        index=manifest.index.describe(),
+        index_reason=manifest.index.reason,
+        bm25={"analyzer": settings.analyzer, "k1": settings.k1, "b": settings.b},
+        bytes_by_part=by_part,
+        bytes_total=total,
+        bytes_per_passage=total / manifest.passages if manifest.passages else 0.0,
+    )

@@ -1,0 +1,109 @@
+"""What an input holds and a datastore cannot: written down line by line, counted, and never fatal by itself."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import BinaryIO, Literal
+
+from datastore.errors import InvalidArgument
+
+Reason = Literal[
+    "not UTF-8",
+    "not JSON",
+    "not an object",
+    "wrong type",
+    "no text",
+    "lone surrogate",
+    "bad id",
+    "duplicate id",
+    "too large",
+    "damaged archive",
+    "not Python",
+]
+
+EXCERPT_CHARACTERS = 200
+
+
+class RefusedError(Exception):
+    """One line or file that no document can be made of. Sources catch it and go on; it never reaches a caller."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason: Reason = reason
+        self.detail = detail
+
+
+class Rejects:
+    """A JSON Lines file of what was refused, and the counts.
+
+    One object a reject: `file`, `line` (from 1; 0 where the input has no lines), `reason`, `detail`, `excerpt` (at most
+    200 characters). The file is made, replacing one of that name, at the first reject: a clean input leaves none.
+    Close it, or use it as a context manager, to have everything on disk.
+
+    Raises:
+        InvalidArgument: the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._counts: Counter[str] = Counter()
+        self._file: BinaryIO | None = None
+
+    @property
+    def total(self) -> int:
+        return self._counts.total()
+
+    @property
+    def by_reason(self) -> Mapping[str, int]:
+        """Reason -> number of rejects."""
+        return MappingProxyType(self._counts)
+
+    def add(self, file: str, line: int, refused: RefusedError, excerpt: str | bytes = "") -> None:
+        if isinstance(excerpt, bytes):
+            excerpt = excerpt[: 4 * EXCERPT_CHARACTERS].decode(errors="backslashreplace")
+        record = {
+            "file": _printable(file),
+            "line": line,
+            "reason": refused.reason,
+            "detail": _printable(refused.detail),
+            "excerpt": _printable(excerpt[:EXCERPT_CHARACTERS])[:EXCERPT_CHARACTERS],
+        }
+        try:
+            if self._file is None:
+                self._file = self.path.open("ab" if self._counts else "wb")
+            self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._counts[refused.reason] += 1
+
+    def close(self) -> None:
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        try:
+            file.close()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def __enter__(self) -> Rejects:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _unwritable(self, error: OSError) -> InvalidArgument:
+        return InvalidArgument(
+            f"the rejects file {self.path} cannot be written: {error.strerror}",
+            mend="choose a folder that can be written and has space left",
+        )
+
+
+def _printable(text: str) -> str:
+    """`text` with lone surrogates, which UTF-8 cannot hold, written as escapes."""
+    return text.encode(errors="backslashreplace").decode()

@@ -1,0 +1,97 @@
+"""Row-aligned columns of a segment: stable names and attributes, in one Arrow IPC file, memory-mapped.
+
+Columns `document_id` (string), `chunk_index` (int32), `source` (string), then one per attribute, named
+`attribute.NAME`: bool, int64, double or string by the values seen in the segment. Integers beyond 64 bits and mixed
+kinds become strings; a passage without the attribute has null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from datastore.documents import AttributeValue, Passage, PassageName
+from datastore.errors import DataLoss
+
+ATTRIBUTE_PREFIX = "attribute."
+_INT64 = range(-(1 << 63), 1 << 63)
+
+
+class ColumnsWriter:
+    """Collects the columns of one segment; memory is that segment's names and attributes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._names: list[PassageName] = []
+        self._sources: list[str] = []
+        self._attributes: dict[str, dict[int, AttributeValue]] = {}
+
+    def add(self, passages: Sequence[Passage]) -> None:
+        for passage in passages:
+            row = len(self._names)
+            self._names.append(passage.name)
+            self._sources.append(passage.source)
+            for key, value in passage.attributes.items():
+                self._attributes.setdefault(key, {})[row] = value
+
+    def close(self) -> None:
+        """Write the file."""
+        rows = len(self._names)
+        columns: dict[str, pa.Array] = {
+            "document_id": pa.array([name.document_id for name in self._names], pa.large_string()),
+            "chunk_index": pa.array([name.chunk_index for name in self._names], pa.int32()),
+            "source": pa.array(self._sources, pa.large_string()).dictionary_encode(),
+        }
+        for key in sorted(self._attributes):
+            columns[ATTRIBUTE_PREFIX + key] = _attribute_column(self._attributes[key], rows)
+        table = pa.table(columns)
+        with pa.OSFile(str(self._path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+
+
+def _attribute_column(values: dict[int, AttributeValue], rows: int) -> pa.Array:
+    kinds = {type(value) for value in values.values()}
+    if kinds == {bool}:
+        kind = pa.bool_()
+    elif kinds == {int} and all(value in _INT64 for value in values.values()):
+        kind = pa.int64()
+    elif kinds <= {int, float}:
+        kind = pa.float64()
+    else:
+        kind = pa.large_string()
+        values = {row: value if isinstance(value, str) else str(value) for row, value in values.items()}
+    return pa.array([values.get(row) for row in range(rows)], kind)
+
+
+class Columns:
+    """The columns of one segment; thread-safe."""
+
+    def __init__(self, path: Path, rows: int) -> None:
+        try:
+            self._source = pa.memory_map(str(path), "r")
+            self.table: pa.Table = pa.ipc.open_file(self._source).read_all()
+            self._document_ids = self.table.column("document_id")
+            self._chunk_indexes = self.table.column("chunk_index")
+        except (OSError, pa.ArrowException, KeyError) as error:
+            raise DataLoss(
+                f"{path} cannot be read: {error}", mend="restore the file from a copy, or build the store again"
+            ) from None
+        if self.table.num_rows != rows:
+            raise DataLoss(
+                f"{path} has {self.table.num_rows} rows; the manifest says {rows}",
+                mend="restore the file from a copy, or build the store again",
+            )
+
+    def names(self, rows: NDArray[np.int64]) -> list[PassageName]:
+        """Stable names of the passages at `rows`, in that order."""
+        taken = pa.array(rows)
+        ids = self._document_ids.take(taken).to_pylist()
+        indexes = self._chunk_indexes.take(taken).to_pylist()
+        return [PassageName(document_id, index) for document_id, index in zip(ids, indexes, strict=True)]
+
+    def close(self) -> None:
+        self._source.close()

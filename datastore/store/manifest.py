@@ -1,0 +1,168 @@
+"""The manifest: the one file that says what a datastore is. Publishing it is the commit of a generation.
+
+`docs/FORMAT.md` specifies each field. The file carries a checksum of itself, so a changed byte is found at every open.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from datastore.ann.spec import IndexSpec
+from datastore.config import BuildConfig
+from datastore.encoders.fingerprint import EncoderFingerprint
+from datastore.errors import DataLoss, FailedPrecondition, NotFound
+from datastore.store.checksums import FileRecord, hash_bytes
+from datastore.store.durable import replace_file
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_NAME = "pergamon"
+FORMAT_VERSION = 1
+SUPPORTED_FEATURES: frozenset[str] = frozenset()
+"""Features that a store may require of its reader beyond the base format; version 1 has none yet."""
+
+_NO_CHECKSUM = "0" * 32
+_CHECKSUM_FIELD = re.compile(rb'"manifest_xxh3_128": "([0-9a-f]{32})"')
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRecord:
+    """One immutable segment. Row `r` of every file is passage `r`, `0 <= r < passages`."""
+
+    segment_id: str
+    passages: int
+    documents: int
+    words: int
+    tokens: int
+    """In the encoder's own tokens."""
+    truncated_passages: int
+    """Passages longer than the encoder reads; their tail has no part in the vector, but is found by BM25."""
+    files: tuple[FileRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RejectSummary:
+    """Input records left out of this generation, by reason; the file lists them."""
+
+    total: int
+    by_reason: dict[str, int]
+    file: FileRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One generation of a datastore."""
+
+    datastore_id: str
+    generation: int
+    created: str
+    """UTC, ISO 8601."""
+    writer: str
+    """Program and version."""
+    config: BuildConfig
+    encoder: EncoderFingerprint
+    index: IndexSpec
+    template: FileRecord | None
+    """The trained part of the index that all segments share; flat has none."""
+    segments: tuple[SegmentRecord, ...]
+    rejects: RejectSummary
+    metric: str = "inner_product"
+    format: str = FORMAT_NAME
+    format_version: int = FORMAT_VERSION
+    required_features: tuple[str, ...] = ()
+    manifest_xxh3_128: str = _NO_CHECKSUM
+    """Of the file's bytes with this value as 32 zeros."""
+
+    @property
+    def passages(self) -> int:
+        return sum(segment.passages for segment in self.segments)
+
+    @property
+    def documents(self) -> int:
+        return sum(segment.documents for segment in self.segments)
+
+    def files(self) -> list[FileRecord]:
+        """Every file of this generation but the manifest itself."""
+        records = [record for segment in self.segments for record in segment.files]
+        return records + [record for record in (self.template, self.rejects.file) if record is not None]
+
+
+_ADAPTER = TypeAdapter(Manifest)
+
+
+def publish(store: Path, manifest: Manifest) -> None:
+    """Make `manifest` the store's current generation, atomically. All its files must be on disk, synced, before."""
+    text = json.dumps(_ADAPTER.dump_python(manifest, mode="json"), indent=1, ensure_ascii=False).encode() + b"\n"
+    digest = hash_bytes(text).encode()
+    data, replaced = _CHECKSUM_FIELD.subn(b'"manifest_xxh3_128": "' + digest + b'"', text)
+    assert replaced == 1  # the field's name cannot occur inside a JSON string unescaped
+    replace_file(store / MANIFEST_NAME, data)
+
+
+def read_manifest(store: Path) -> Manifest:
+    """The store's current generation.
+
+    Raises:
+        NotFound: the folder holds no datastore.
+        FailedPrecondition: the format is of another version, or requires a feature that this version does not know.
+        DataLoss: the manifest is not what was written.
+    """
+    path = store / MANIFEST_NAME
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        seen = "holds no manifest.json" if store.exists() else "does not exist"
+        raise NotFound(
+            f"no datastore at {store}: the folder {seen}",
+            mend=f"build one: pergamon build --input PATH --store {store}",
+        ) from None
+    try:
+        tree = json.loads(data)
+        if not isinstance(tree, dict):
+            raise TypeError("not an object")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _corrupt(path, f"it is not a JSON object ({error})") from None
+    _check_format(path, tree)
+    match = _CHECKSUM_FIELD.search(data)
+    if match is None:
+        raise _corrupt(path, "its checksum is missing")
+    if hash_bytes(data[: match.start(1)] + _NO_CHECKSUM.encode() + data[match.end(1) :]) != match[1].decode():
+        raise _corrupt(path, f"its bytes do not have the checksum {match[1].decode()}")
+    try:
+        return _ADAPTER.validate_json(data)
+    except ValidationError as error:
+        raise _corrupt(path, str(error.errors()[0]["msg"])) from None
+
+
+def _check_format(path: Path, tree: dict[str, Any]) -> None:
+    if tree.get("format") != FORMAT_NAME:
+        raise FailedPrecondition(
+            f"{path} is of format {tree.get('format')!r}; wanted {FORMAT_NAME!r}",
+            mend="point to a folder that pergamon built",
+        )
+    version = tree.get("format_version")
+    if version != FORMAT_VERSION:
+        raise FailedPrecondition(
+            f"{path} is of format version {version!r}; this program reads version {FORMAT_VERSION}",
+            mend="install a version of pergamon that reads it, or build the store again",
+        )
+    features = tree.get("required_features", [])
+    unknown = (
+        [feature for feature in features if feature not in SUPPORTED_FEATURES]
+        if isinstance(features, list)
+        else [features]
+    )
+    if unknown:
+        raise FailedPrecondition(
+            f"{path} requires the features {unknown!r}, which this program does not know",
+            mend="install a newer version of pergamon",
+        )
+
+
+def _corrupt(path: Path, why: str) -> DataLoss:
+    return DataLoss(f"{path} is damaged: {why}", mend="restore the file from a copy, or build the store again")

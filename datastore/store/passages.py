@@ -1,0 +1,182 @@
+"""Passages of a segment in RocksDB: the only file that knows its binding.
+
+Keys and values are bytes (raw mode; nothing is unpickled):
+
+* `p` + row (8 bytes, big-endian) -> the passage as UTF-8 JSON
+* `d` + document id (UTF-8) -> first row (8 bytes, big-endian) + number of passages (4 bytes, big-endian)
+
+A document's passages are neighbours, in order, so one entry finds them all.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+    WriteOptions,
+)
+
+from datastore.documents import Passage, PassageName
+from datastore.errors import DataLoss, ResourceExhausted
+
+_BLOCK_BYTES = 16 << 10
+_CACHE_BYTES = 32 << 20
+_BINDING_NOTE = "rocksdict-config.json"
+_RUN = struct.Struct(">QI")
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_compression_type(DBCompressionType.zstd())
+    table = BlockBasedOptions()
+    table.set_block_size(_BLOCK_BYTES)
+    table.set_bloom_filter(10, False)
+    table.set_block_cache(Cache(_CACHE_BYTES))
+    options.set_block_based_table_factory(table)
+    return options
+
+
+def _passage_key(row: int) -> bytes:
+    return b"p" + row.to_bytes(8, "big")
+
+
+def _document_key(document_id: str) -> bytes:
+    return b"d" + document_id.encode()
+
+
+class PassageWriter:
+    """Writes the passages of one segment, rows in order."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        options = _options()
+        options.set_write_buffer_size(32 << 20)
+        self._db = Rdict(str(path), options)
+        # No log: a segment that was not finished is thrown away, a finished one is flushed and synced.
+        self._write_options = WriteOptions()
+        self._write_options.disable_wal = True  # type: ignore[assignment, method-assign]  # its stub is wrong
+        self._rows = 0
+        self._run_document: str | None = None
+        self._run_start = 0
+
+    def add(self, passages: Sequence[Passage]) -> None:
+        batch = WriteBatch(raw_mode=True)
+        for passage in passages:
+            if passage.document_id != self._run_document:
+                self._end_run(batch)
+                self._run_document, self._run_start = passage.document_id, self._rows
+            value = asdict(passage)
+            batch.put(_passage_key(self._rows), json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+            self._rows += 1
+        self._write(batch)
+
+    def _end_run(self, batch: WriteBatch) -> None:
+        if self._run_document is not None:
+            run = _RUN.pack(self._run_start, self._rows - self._run_start)
+            batch.put(_document_key(self._run_document), run)
+
+    def _write(self, batch: WriteBatch) -> None:
+        try:
+            self._db.write(batch, write_opt=self._write_options)
+        except Exception as error:  # the binding raises bare Exception with RocksDB's status text
+            raise _storage_error(self._path, error) from None
+
+    def close(self) -> None:
+        """Flush, compact to sorted tables, and leave only what reading needs."""
+        batch = WriteBatch(raw_mode=True)
+        self._end_run(batch)
+        self._write(batch)
+        try:
+            self._db.flush()
+            self._db.compact_range(None, None)
+            self._db.close()
+        except Exception as error:  # as above
+            raise _storage_error(self._path, error) from None
+        # RocksDB's log of this run, and the binding's note that the store is in raw mode, written anew at each open.
+        for useless in [*self._path.glob("LOG*"), self._path / _BINDING_NOTE]:
+            useless.unlink(missing_ok=True)
+
+    def abort(self) -> None:
+        self._db.close()
+
+
+class PassageStore:
+    """Reads the passages of one segment; thread-safe, and writes nothing into the folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        options = _options()
+        options.set_max_open_files(-1)  # all tables are opened now and stay open
+        try:
+            with tempfile.TemporaryDirectory(prefix="pergamon-") as stand_in:
+                # The binding writes a note into the folder that it opens, even to read; a store stays as it is.
+                for file in path.iterdir():
+                    Path(stand_in, file.name).symlink_to(file.absolute())
+                self._db = Rdict(stand_in, options, access_type=AccessType.read_only())
+            reading = ReadOptions()
+            reading.set_verify_checksums(True)
+            self._db.set_read_options(reading)
+        except Exception as error:  # the binding raises bare Exception with RocksDB's status text
+            raise _storage_error(path, error) from None
+
+    def get(self, rows: Sequence[int]) -> list[Passage]:
+        """The passages at `rows`, in that order.
+
+        Raises:
+            DataLoss: a row is missing or its block is damaged.
+        """
+        values = self._get([_passage_key(row) for row in rows])
+        passages = []
+        for row, value in zip(rows, values, strict=True):
+            if value is None:
+                raise DataLoss(f"{self._path} has no passage at row {row}", mend="run pergamon verify on the store")
+            try:
+                passages.append(Passage(**json.loads(value)))
+            except (ValueError, TypeError) as error:
+                raise DataLoss(
+                    f"{self._path}: row {row} cannot be decoded: {error}", mend="run pergamon verify on the store"
+                ) from None
+        return passages
+
+    def find(self, names: Sequence[PassageName]) -> list[int | None]:
+        """Row of each name, None where this segment does not hold it."""
+        runs = self._get([_document_key(name.document_id) for name in names])
+        rows: list[int | None] = []
+        for name, run in zip(names, runs, strict=True):
+            first, count = _RUN.unpack(run) if run is not None else (0, 0)
+            rows.append(first + name.chunk_index if 0 <= name.chunk_index < count else None)
+        return rows
+
+    def _get(self, keys: list[bytes]) -> list[bytes | None]:
+        if not keys:
+            return []
+        try:
+            values: list[bytes | None] = self._db.get(list(keys)) or []
+        except Exception as error:  # the binding raises bare Exception with RocksDB's status text
+            raise _storage_error(self._path, error) from None
+        return values
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _storage_error(path: Path, error: Exception) -> DataLoss | ResourceExhausted:
+    if "No space left" in str(error):
+        return ResourceExhausted(
+            f"no space left on the device while writing {path}", mend="free some space and run again"
+        )
+    return DataLoss(f"{path}: {error}", mend="restore the folder from a copy, or build the store again")

@@ -1,0 +1,124 @@
+"""Opening a datastore to read it: one generation, the segments of one shard, each file checked for its size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datastore.ann.index import SegmentIndex, Template, load_template
+from datastore.bm25.index import Bm25Index
+from datastore.errors import DataLoss, InvalidArgument
+from datastore.store.checksums import FileRecord
+from datastore.store.columns import Columns
+from datastore.store.manifest import Manifest, SegmentRecord, read_manifest
+from datastore.store.passages import PassageStore
+from datastore.store.segment import ANN, BM25, COLUMNS, PASSAGES, SEGMENTS_FOLDER, VECTORS
+from datastore.store.vectors import VectorFile
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One open segment; row `r` of every part is the same passage."""
+
+    segment_id: str
+    passages: PassageStore
+    vectors: VectorFile
+    columns: Columns
+    ann: SegmentIndex
+
+
+class StoreReader:
+    """The segments of one shard of a datastore, open for searching; thread-safe.
+
+    Args:
+        path: the store's folder.
+        shard: (index, count): which part of the segments to open, `0 <= index < count`.
+
+    Raises:
+        NotFound, FailedPrecondition, DataLoss: see `read_manifest`; DataLoss also names a file that is missing or has
+            not the recorded size.
+    """
+
+    def __init__(self, path: Path, shard: tuple[int, int] = (0, 1)) -> None:
+        self.path = path
+        self.manifest: Manifest = read_manifest(path)
+        self.shard = shard
+        records = shard_segments(self.manifest.segments, shard)
+        for file in [*(file for segment in records for file in segment.files), *_shared_files(self.manifest)]:
+            check_size(path, file)
+        template = self.manifest.template
+        self.template: Template = load_template(self.manifest.index, path / template.path if template else None)
+        self.segments: list[Segment] = []
+        try:
+            for record in records:
+                self.segments.append(self._open_segment(record))
+            folders = [path / SEGMENTS_FOLDER / record.segment_id / BM25 for record in records]
+            self.bm25 = Bm25Index(folders, self.manifest.config.bm25.analyzer) if folders else None
+        except BaseException:
+            self._close_segments()
+            raise
+
+    def _open_segment(self, record: SegmentRecord) -> Segment:
+        folder = self.path / SEGMENTS_FOLDER / record.segment_id
+        vectors = VectorFile(folder / VECTORS, record.passages, self.manifest.encoder.dimension)
+        return Segment(
+            record.segment_id,
+            PassageStore(folder / PASSAGES),
+            vectors,
+            Columns(folder / COLUMNS, record.passages),
+            self.template.open_segment(folder / ANN, vectors),
+        )
+
+    def close(self) -> None:
+        self._close_segments()
+        if self.bm25 is not None:
+            self.bm25.close()
+
+    def _close_segments(self) -> None:
+        for segment in self.segments:
+            segment.passages.close()
+            segment.vectors.close()
+            segment.columns.close()
+
+
+def shard_segments(segments: Sequence[SegmentRecord], shard: tuple[int, int]) -> list[SegmentRecord]:
+    """The segments of one shard: largest first, each to the shard that has the fewest passages so far.
+
+    Every process comes to the same placement from the manifest alone. A shard may get none.
+    """
+    index, count = shard
+    if not 0 <= index < count:
+        raise InvalidArgument(
+            f"shard is {index}/{count}; wanted I/N with 0 <= I < N",
+            mend=f"number shards from 0 to {max(count - 1, 0)}",
+            field="shard",
+        )
+    loads = [0] * count
+    chosen = []
+    for record in sorted(segments, key=lambda segment: (-segment.passages, segment.segment_id)):
+        lightest = loads.index(min(loads))
+        loads[lightest] += record.passages
+        if lightest == index:
+            chosen.append(record)
+    return sorted(chosen, key=lambda segment: segment.segment_id)
+
+
+def _shared_files(manifest: Manifest) -> list[FileRecord]:
+    return [manifest.template] if manifest.template else []
+
+
+def check_size(store: Path, record: FileRecord) -> None:
+    """Raise DataLoss unless the file is there with its recorded size."""
+    path = store / record.path
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise DataLoss(
+            f"{path} is missing: {error.strerror}", mend="restore the file from a copy, or build the store again"
+        ) from None
+    if size != record.bytes:
+        raise DataLoss(
+            f"{path} has {size} bytes; the manifest says {record.bytes}",
+            mend="restore the file from a copy, or build the store again",
+        )

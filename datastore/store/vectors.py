@@ -1,0 +1,109 @@
+"""Exact vectors on disk: `vectors.f16`, little-endian float16 [passages, dimension], row-aligned, no header."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datastore.errors import DataLoss, InvalidArgument
+
+_DTYPE = np.dtype("<f2")
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
+class VectorWriter:
+    """Appends rows to a vectors file."""
+
+    def __init__(self, path: Path, dimension: int) -> None:
+        self._file = path.open("wb")
+        self._dimension = dimension
+
+    def add(self, vectors: NDArray[np.float32]) -> None:
+        """Append float32 [n, dimension].
+
+        Raises:
+            InvalidArgument: the shape is another, or a value has no float16 (NaN, infinite, beyond 65,504).
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self._dimension:
+            raise InvalidArgument(
+                f"vectors have the shape {vectors.shape}; wanted (n, {self._dimension})", mend="check the encoder"
+            )
+        if vectors.size and not np.abs(vectors).max() <= _FLOAT16_MAX:
+            raise InvalidArgument(
+                "a vector has a value that is not finite or beyond 65504, the largest float16",
+                mend="check the encoder, or build with encoder.normalize = true",
+            )
+        self._file.write(np.ascontiguousarray(vectors, dtype=_DTYPE).tobytes())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class VectorFile:
+    """Random access to the rows of a vectors file; thread-safe. Memory use does not grow with the file.
+
+    Reads go through a memory map with read-ahead off, after a WILLNEED for every row: the kernel then has all rows of a
+    batch in flight at once, which on a cold file is several times faster than page faults one after another.
+    """
+
+    def __init__(self, path: Path, rows: int, dimension: int) -> None:
+        self.rows = rows
+        self.dimension = dimension
+        self._row_bytes = dimension * _DTYPE.itemsize
+        self._file = path.open("rb")
+        size = os.fstat(self._file.fileno()).st_size
+        if size != rows * self._row_bytes:
+            self._file.close()
+            raise DataLoss(
+                f"{path} has {size} bytes; {rows} rows of {dimension} float16 need {rows * self._row_bytes}",
+                mend="restore the file from a copy, or build the store again",
+            )
+        self._map: mmap.mmap | None = None
+        self.matrix: NDArray[np.float16] = np.empty((0, dimension), _DTYPE)
+        """float16 [rows, dimension], mapped, for reading the whole file in order."""
+        if rows:
+            self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+            if hasattr(mmap, "MADV_RANDOM"):
+                self._map.madvise(mmap.MADV_RANDOM)
+            self.matrix = np.frombuffer(self._map, _DTYPE).reshape(rows, dimension)
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32 [len(rows), dimension], in the order of `rows`."""
+        if hasattr(os, "posix_fadvise"):
+            descriptor, size = self._file.fileno(), self._row_bytes
+            for row in rows.tolist():
+                os.posix_fadvise(descriptor, row * size, size, os.POSIX_FADV_WILLNEED)
+        return self.matrix[rows].astype(np.float32)
+
+    def blocks(self, block_rows: int = 16_384) -> list[NDArray[np.float16]]:
+        """`matrix` in consecutive views."""
+        return [self.matrix[start : start + block_rows] for start in range(0, self.rows, block_rows)]
+
+    def close(self) -> None:
+        # Arrays handed out may still view the map; it goes with the last of them.
+        self.matrix = np.empty((0, self.dimension), _DTYPE)
+        self._map = None
+        self._file.close()
+
+    def __enter__(self) -> VectorFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def inner_products(vectors: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Inner product of each row of float32 [n, dimension] with float32 [dimension].
+
+    A row's result does not depend on the other rows (einsum sums each row by itself, where a BLAS product blocks over
+    rows), so the same passage has the same score to the last digit on every shard.
+    """
+    scores: NDArray[np.float32] = np.einsum("ij,j->i", vectors, query)
+    return scores
