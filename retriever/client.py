@@ -1,0 +1,33 @@
+"""From a TARGET, a store's folder or `grpc://host:port`, to a `Retriever`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datastore.encoders.registry import open_query_encoder
+from retriever.api import Retriever
+from retriever.fanout import Membership
+from retriever.local_shard import LocalShard
+from retriever.router import Router
+
+GRPC_SCHEME = "grpc://"
+
+
+def open_target(target: str, encoder: str | None = None) -> Retriever:
+    """Open a datastore for searching.
+
+    Args:
+        target: the folder of a store, or `grpc://host:port` of a server or router.
+        encoder: for a store whose encoder is to be loaded from elsewhere; it must be the same one.
+    """
+    if target.startswith(GRPC_SCHEME):
+        from retriever.rpc.remote_retriever import RemoteRetriever
+
+        return RemoteRetriever(target.removeprefix(GRPC_SCHEME))
+    return open_store(Path(target), encoder)
+
+
+def open_store(path: Path, encoder: str | None = None) -> Router:
+    """A whole store, searched in this process."""
+    shard = LocalShard(path)
+    return Router(Membership([shard]), lambda: open_query_encoder(shard.describe().encoder, encoder))

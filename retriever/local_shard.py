@@ -1,0 +1,175 @@
+"""A shard that answers from the segments of a store in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datastore.ann.index import search_segments
+from datastore.bm25.statistics import Bm25Statistics
+from datastore.documents import Passage, PassageName
+from datastore.errors import InvalidArgument, NotFound
+from datastore.store.reader import StoreReader
+from datastore.store.vectors import inner_products
+from retriever.shard import Bm25Query, Candidate, DenseQuery, ShardInfo, ShardResult
+
+DEFAULT_CANDIDATE_DEPTH = 100
+"""Candidates reranked exactly when a request does not say."""
+
+_MARGIN = 32
+"""Candidates beyond k at least: codes order near-ties otherwise than the exact scores do."""
+
+_SCAN_ERROR = 1e-4
+"""How far a flat scan's float32 score may lie from the exact one, relative to the largest score: with a wide margin."""
+
+
+class LocalShard:
+    """Implements `retriever.shard.Shard` over a store, or over one shard of it."""
+
+    def __init__(self, store: Path, shard: tuple[int, int] = (0, 1)) -> None:
+        self._reader = StoreReader(store, shard)
+        self._positions = {segment.segment_id: i for i, segment in enumerate(self._reader.segments)}
+        rows = [segment.vectors.rows for segment in self._reader.segments]
+        self._passages = sum(rows)
+        self._bases = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
+        """Position in the BM25 index of each segment's first row."""
+
+    @property
+    def name(self) -> str:
+        index, count = self._reader.shard
+        return str(self._reader.path) if count == 1 else f"{self._reader.path} {index}/{count}"
+
+    def describe(self, timeout_s: float | None = None) -> ShardInfo:
+        manifest = self._reader.manifest
+        return ShardInfo(
+            datastore_id=manifest.datastore_id,
+            generation=manifest.generation,
+            shard_index=self._reader.shard[0],
+            shard_count=self._reader.shard[1],
+            passages=self._passages,
+            passages_total=manifest.passages,
+            documents_total=manifest.documents,
+            dimension=manifest.encoder.dimension,
+            encoder=manifest.encoder,
+            index=manifest.index.describe(),
+            bm25_k1=manifest.config.bm25.k1,
+            bm25_b=manifest.config.bm25.b,
+            segments=tuple(segment.segment_id for segment in self._reader.segments),
+        )
+
+    def search_dense(self, query: DenseQuery) -> ShardResult:
+        """ANN to the candidate depth over all segments, then exact inner products with the stored vectors."""
+        dimension = self._reader.manifest.encoder.dimension
+        if query.vector.shape != (dimension,):
+            raise InvalidArgument(
+                f"the query vector has the shape {query.vector.shape}; the store's encoder "
+                f"{self._reader.manifest.encoder.name!r} gives ({dimension},)",
+                mend="encode the query with the store's encoder",
+                field="vector",
+            )
+        if not np.isfinite(query.vector).all():
+            raise InvalidArgument(
+                "the query vector has a value that is not finite", mend="pass finite float32 values", field="vector"
+            )
+        depth = max(query.k + _MARGIN, query.candidate_depth or DEFAULT_CANDIDATE_DEPTH)
+        depth = min(depth, max(self._passages, 1))
+        nprobe = query.nprobe or self._reader.manifest.index.default_nprobe
+        found = self._exact_candidates(query.vector, depth, nprobe)
+        # With a scan of everything, the order is exact if nothing left out could tie with the k-th or pass it.
+        while self._reader.template.exact and depth < self._passages and _cut_may_tie(found, query.k):
+            depth = min(4 * depth, self._passages)
+            found = self._exact_candidates(query.vector, depth, nprobe)
+        return self._result(*found, query.k)
+
+    def _exact_candidates(
+        self, vector: NDArray[np.float32], depth: int, nprobe: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        segments = self._reader.segments
+        candidates = search_segments(
+            self._reader.template, [segment.ann for segment in segments], vector, depth, nprobe
+        )
+        scores = np.empty(len(candidates.rows), np.float32)
+        for position in np.unique(candidates.segments):
+            mine = candidates.segments == position
+            scores[mine] = inner_products(segments[position].vectors.read(candidates.rows[mine]), vector)
+        return candidates.segments, candidates.rows, scores
+
+    def bm25_statistics(self, text: str, timeout_s: float | None = None) -> tuple[int, Bm25Statistics]:
+        index = self._reader.bm25
+        statistics = index.statistics(text) if index is not None else Bm25Statistics(0, 0, {})
+        return self._reader.manifest.generation, statistics
+
+    def search_bm25(self, query: Bm25Query) -> ShardResult:
+        settings = self._reader.manifest.config.bm25
+        if self._reader.bm25 is None:
+            return ShardResult(self._reader.manifest.generation, 0, ())
+        rows, scores = self._reader.bm25.search(
+            query.text,
+            min(query.k, self._passages),
+            k1=settings.k1 if query.k1 is None else query.k1,
+            b=settings.b if query.b is None else query.b,
+            statistics=query.statistics,
+        )
+        positions = np.searchsorted(self._bases, rows, side="right") - 1
+        return self._result(positions, rows - self._bases[positions], scores, query.k)
+
+    def _result(
+        self, positions: NDArray[np.int64], rows: NDArray[np.int64], scores: NDArray[np.float32], k: int
+    ) -> ShardResult:
+        """The best k, ties by stable name."""
+        if len(scores) > k:  # names are only worth reading for what can be among them
+            cut = np.partition(scores, -k)[-k]
+            keep = scores >= cut
+            positions, rows, scores = positions[keep], rows[keep], scores[keep]
+        candidates = []
+        for position in np.unique(positions):
+            segment = self._reader.segments[position]
+            mine = positions == position
+            names = segment.columns.names(rows[mine])
+            candidates += [
+                Candidate(name.document_id, name.chunk_index, score, segment.segment_id, row)
+                for name, row, score in zip(names, rows[mine].tolist(), scores[mine].tolist(), strict=True)
+            ]
+        candidates.sort(key=lambda candidate: (-candidate.score, candidate.name))
+        return ShardResult(self._reader.manifest.generation, self._passages, tuple(candidates[:k]))
+
+    def fetch(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> list[Passage]:
+        by_segment: dict[str, list[int]] = {}
+        for segment, row in rows:
+            by_segment.setdefault(segment, []).append(row)
+        found = {}
+        for segment_id, wanted in by_segment.items():
+            position = self._positions.get(segment_id)
+            if position is None:
+                raise NotFound(
+                    f"shard {self.name} does not hold the segment {segment_id!r}",
+                    mend="ask the shard that found the passage",
+                    field="segment",
+                )
+            passages = self._reader.segments[position].passages.get(wanted)
+            found.update({(segment_id, row): passage for row, passage in zip(wanted, passages, strict=True)})
+        return [found[key] for key in rows]
+
+    def lookup(self, names: Sequence[PassageName], timeout_s: float | None = None) -> list[Passage | None]:
+        found: list[Passage | None] = [None] * len(names)
+        for segment in self._reader.segments:
+            rows = segment.passages.find(names)
+            held = [(i, row) for i, row in enumerate(rows) if row is not None]
+            for (i, _), passage in zip(held, segment.passages.get([row for _, row in held]), strict=True):
+                found[i] = passage
+        return found
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def _cut_may_tie(found: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]], k: int) -> bool:
+    """Whether the worst candidate's score is so near the k-th that one left out could belong before it."""
+    scores = found[2]
+    if len(scores) <= k:
+        return True
+    kth = np.partition(scores, -k)[-k]
+    return bool(kth - scores.min() <= _SCAN_ERROR * max(np.abs(scores).max(), 1e-6))

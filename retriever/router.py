@@ -1,0 +1,204 @@
+"""One query over all shards: encode once, search every shard, merge, fuse, fetch the passages from their owners."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datastore.bm25.statistics import Bm25Statistics
+from datastore.documents import Passage, PassageName
+from datastore.encoders.registry import Encoder
+from datastore.errors import NotFound
+from retriever.api import DatastoreInfo, Hit, ScoreKind, SearchRequest, SearchResponse
+from retriever.fanout import Calls, Deadline, Membership
+from retriever.fusion import Ranked, fuse
+from retriever.shard import Bm25Query, Candidate, DenseQuery, Shard, ShardResult
+
+FUSION_DEPTH = 100
+"""Candidates of each side that are fused, at least; never fewer than twice k."""
+
+
+class Router:
+    """Implements `retriever.api.Retriever` over shards, in this process or behind gRPC; thread-safe.
+
+    Args:
+        members: the shards of one datastore.
+        open_encoder: gives the encoder of the datastore; called at the first query that needs it.
+    """
+
+    def __init__(self, members: Membership, open_encoder: Callable[[], Encoder]) -> None:
+        self._membership = members
+        self._open_encoder = open_encoder
+        self._encoder: Encoder | None = None
+        # Two calls at a time to each shard, for a handful of concurrent requests.
+        self._pool = ThreadPoolExecutor(8 * len(members.shards), thread_name_prefix="router")
+
+    def load_encoder(self) -> Encoder:
+        """The encoder, loaded now if it was not; a server calls this before it says that it serves."""
+        if self._encoder is None:
+            self._encoder = self._open_encoder()
+        return self._encoder
+
+    def search(self, request: SearchRequest) -> SearchResponse:
+        request.validate()
+        clock = _Clock()
+        deadline = Deadline(request.timeout_s)
+        vector = None
+        if request.mode != "bm25":
+            vector = request.vector if request.vector is not None else self._encode(request.query)
+            clock.lap("encode")
+        calls = Calls(self._pool, self._membership, deadline)
+        dense, bm25 = self._candidates(request, vector, calls, clock)
+        ranked, score_kind = _rank(request, dense, bm25)
+        clock.lap("fuse")
+        hits = self._fetch_hits(ranked, calls)
+        clock.lap("fetch")
+        coverage = calls.coverage()
+        if request.require_complete:
+            calls.raise_failures()
+        return SearchResponse(
+            query=request.query,
+            mode=request.mode,
+            score_kind=score_kind,
+            generation=calls.generation,
+            hits=hits,
+            coverage=coverage,
+            timings_ms=clock.total(),
+        )
+
+    def get_passages(self, names: Sequence[PassageName]) -> list[Passage]:
+        calls = Calls(self._pool, self._membership, Deadline(None))
+        answers = calls.each(lambda shard, timeout: shard.lookup(names, timeout))
+        calls.raise_failures()
+        found: list[Passage] = []
+        for position, name in enumerate(names):
+            passage = next((answer[position] for answer in answers.values() if answer[position] is not None), None)
+            if passage is None:
+                raise NotFound(
+                    f"there is no passage {name.chunk_index} of document {name.document_id!r}",
+                    mend="take names from the hits of a search of this datastore",
+                    field="names",
+                )
+            found.append(passage)
+        return found
+
+    def info(self) -> DatastoreInfo:
+        known = self._membership.any_info()
+        return DatastoreInfo(
+            generation=known.generation,
+            passages=known.passages_total,
+            documents=known.documents_total,
+            dimension=known.dimension,
+            encoder=known.encoder.name,
+            index=known.index,
+            shards_total=known.shard_count,
+        )
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._membership.close()
+
+    def _encode(self, text: str) -> NDArray[np.float32]:
+        vector: NDArray[np.float32] = self.load_encoder().encode_queries([text])[0]
+        return vector
+
+    def _candidates(
+        self, request: SearchRequest, vector: NDArray[np.float32] | None, calls: Calls, clock: _Clock
+    ) -> tuple[list[Candidate], list[Candidate]]:
+        """Best first over all shards: by exact inner product, and by BM25 with the statistics of all shards."""
+        depth = request.k if request.mode != "hybrid" else max(2 * request.k, FUSION_DEPTH)
+
+        def search_dense(shard: Shard, timeout_s: float | None) -> ShardResult:
+            assert vector is not None
+            return shard.search_dense(DenseQuery(vector, depth, request.candidate_depth, request.nprobe, timeout_s))
+
+        def bm25_statistics(shard: Shard, timeout_s: float | None) -> Bm25Statistics | None:
+            return shard.bm25_statistics(request.query, timeout_s)[1] if calls.shard_count > 1 else None
+
+        dense_calls = calls.start(search_dense) if request.mode != "bm25" else {}
+        bm25_results: dict[Shard, ShardResult] = {}
+        if request.mode != "dense":
+            parts = [part for part in calls.each(bm25_statistics).values() if part is not None]
+            statistics = Bm25Statistics.merge(parts) if parts else None
+
+            def search_bm25(shard: Shard, timeout_s: float | None) -> ShardResult:
+                return shard.search_bm25(
+                    Bm25Query(request.query, depth, statistics, request.bm25_k1, request.bm25_b, timeout_s)
+                )
+
+            bm25_results = calls.each(search_bm25)
+            clock.lap("bm25")
+        dense_results = calls.finish(dense_calls)
+        if request.mode != "bm25":
+            clock.lap("dense")
+        calls.note_results([*dense_results.items(), *bm25_results.items()])
+        return _merge(dense_results, calls, depth), _merge(bm25_results, calls, depth)
+
+    def _fetch_hits(self, ranked: Sequence[Ranked], calls: Calls) -> tuple[Hit, ...]:
+        wanted: dict[Shard, list[Ranked]] = {}
+        for item in ranked:
+            wanted.setdefault(calls.owner(item.candidate.segment), []).append(item)
+
+        def fetch(shard: Shard, timeout_s: float | None) -> list[Passage]:
+            rows = [(item.candidate.segment, item.candidate.row) for item in wanted[shard]]
+            return shard.fetch(rows, timeout_s)
+
+        passages: dict[PassageName, Passage] = {}
+        for fetched in calls.each(fetch, among=list(wanted)).values():
+            passages.update({passage.name: passage for passage in fetched})
+        # A shard that died between search and fetch takes its hits with it; coverage says so.
+        kept = [item for item in ranked if item.candidate.name in passages]
+        return tuple(_hit(rank, item, passages[item.candidate.name]) for rank, item in enumerate(kept, 1))
+
+
+def _merge(results: dict[Shard, ShardResult], calls: Calls, depth: int) -> list[Candidate]:
+    merged = [candidate for shard, result in results.items() if calls.is_ok(shard) for candidate in result.candidates]
+    merged.sort(key=lambda candidate: (-candidate.score, candidate.name))
+    return merged[:depth]
+
+
+def _rank(
+    request: SearchRequest, dense: Sequence[Candidate], bm25: Sequence[Candidate]
+) -> tuple[list[Ranked], ScoreKind]:
+    if request.mode == "dense":
+        return [Ranked(c, c.score, c.score, None) for c in dense[: request.k]], "dot"
+    if request.mode == "bm25":
+        return [Ranked(c, c.score, None, c.score) for c in bm25[: request.k]], "bm25"
+    return fuse(dense, bm25, request.fusion)[: request.k], request.fusion.method
+
+
+def _hit(rank: int, item: Ranked, passage: Passage) -> Hit:
+    return Hit(
+        rank=rank,
+        document_id=passage.document_id,
+        chunk_index=passage.chunk_index,
+        score=item.score,
+        dense_score=item.dense_score,
+        bm25_score=item.bm25_score,
+        title=passage.title,
+        text=passage.text,
+        source=passage.source,
+        start=passage.start,
+        end=passage.end,
+        attributes=passage.attributes,
+    )
+
+
+class _Clock:
+    """Milliseconds of each stage of one query."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self._laps[stage] = (now - self._last) * 1e3
+        self._last = now
+
+    def total(self) -> dict[str, float]:
+        return {**self._laps, "total": (time.perf_counter() - self._start) * 1e3}

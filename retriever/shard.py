@@ -1,0 +1,115 @@
+"""What a router asks of a shard.
+
+`retriever.local_shard` answers from a store, `retriever.rpc.remote_shard` over gRPC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datastore.bm25.statistics import Bm25Statistics
+from datastore.documents import Passage, PassageName
+from datastore.encoders.fingerprint import EncoderFingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A passage found by one shard, with the score of the search that found it.
+
+    `segment` and `row` say where its owner keeps it; `segment` is unique in the datastore.
+    """
+
+    document_id: str
+    chunk_index: int
+    score: float
+    segment: str
+    row: int
+
+    @property
+    def name(self) -> PassageName:
+        return PassageName(self.document_id, self.chunk_index)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """The answer of one shard to one search: best first, ties by stable name."""
+
+    generation: int
+    passages_searched: int
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DenseQuery:
+    vector: NDArray[np.float32]
+    """float32 [dimension]."""
+    k: int
+    candidate_depth: int | None = None
+    nprobe: int | None = None
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bm25Query:
+    text: str
+    k: int
+    statistics: Bm25Statistics | None = None
+    """Of all shards together; None means that this shard's own are the whole."""
+    k1: float | None = None
+    b: float | None = None
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardInfo:
+    """What a shard holds, and of which datastore."""
+
+    datastore_id: str
+    generation: int
+    shard_index: int
+    shard_count: int
+    passages: int
+    """In this shard."""
+    passages_total: int
+    """In the whole datastore."""
+    documents_total: int
+    dimension: int
+    encoder: EncoderFingerprint
+    index: str
+    bm25_k1: float
+    bm25_b: float
+    segments: tuple[str, ...]
+
+
+class Shard(Protocol):
+    """Some segments of a datastore, searchable; thread-safe. Errors are those of `datastore.errors`."""
+
+    @property
+    def name(self) -> str:
+        """How answers and errors call this shard: its address, or the store's path."""
+        ...
+
+    def describe(self, timeout_s: float | None = None) -> ShardInfo: ...
+
+    def search_dense(self, query: DenseQuery) -> ShardResult: ...
+
+    def bm25_statistics(self, text: str, timeout_s: float | None = None) -> tuple[int, Bm25Statistics]:
+        """(generation, statistics of this shard for the terms of `text`)."""
+        ...
+
+    def search_bm25(self, query: Bm25Query) -> ShardResult: ...
+
+    def fetch(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> list[Passage]:
+        """The passages at (segment, row), in that order."""
+        ...
+
+    def lookup(self, names: Sequence[PassageName], timeout_s: float | None = None) -> list[Passage | None]:
+        """The passages of these names, None for each that this shard does not hold."""
+        ...
+
+    def close(self) -> None: ...
