@@ -1,0 +1,65 @@
+"""The command `pergamon`: assembles the subcommands and turns errors into one line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+
+import typer
+
+from datastore.errors import PergamonError
+from pergamon.commands import ask, build, evaluate, inspect, search, serve
+
+EXIT_FAILED = 1
+
+app = typer.Typer(
+    name="pergamon",
+    help="Turn any pile of text into a retrieval datastore that a language model can query.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("build", epilog=build.EXAMPLES)(build.build)
+app.command("info", epilog=inspect.INFO_EXAMPLES)(inspect.info)
+app.command("verify", epilog=inspect.VERIFY_EXAMPLES)(inspect.verify)
+app.command("search", epilog=search.EXAMPLES)(search.search)
+app.command("serve", epilog=serve.SERVE_EXAMPLES)(serve.serve)
+app.command("route", epilog=serve.ROUTE_EXAMPLES)(serve.route)
+app.command("ask", epilog=ask.EXAMPLES)(ask.ask)
+app.add_typer(evaluate.app, name="eval", help="Measure a datastore on judged collections.")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pergamon {version('pergamon')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command; exit with 0 done, 1 failed with a one-line reason on standard error, 2 wrong usage."""
+    try:
+        app()
+    except PergamonError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of standard output has gone; nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""`pergamon ask`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from pergamon.commands.search import ModeOption
+from pergamon.output import print_json
+from rag.answer import MAX_ANSWER_TOKENS, Answer
+from rag.answer import ask as ask_datastore
+from rag.llm.registry import CHOICES, DEFAULT_MODEL, open_language_model
+from retriever.client import open_target
+
+EXAMPLES = """
+**Examples**
+
+`pergamon ask my.store "What does asyncio.Queue.join wait for?"`
+
+`pergamon ask grpc://127.0.0.1:7700 "Who wrote it?" --llm http://127.0.0.1:8000/v1 --json`
+"""
+_LLM_HELP = "; ".join(f"`{name}`: {what}" for name, what in CHOICES.items())
+
+
+def ask(
+    target: str = typer.Argument(..., help="The folder of a datastore, or grpc://host:port."),
+    question: str = typer.Argument(..., help="What to answer."),
+    k: int = typer.Option(5, "-k", help="Passages offered to the model."),
+    llm: str = typer.Option(DEFAULT_MODEL, "--llm", help=_LLM_HELP),
+    mode: ModeOption = typer.Option(ModeOption.HYBRID, "--mode", help="Which side finds passages."),
+    min_relevance: float | None = typer.Option(
+        None, "--min-relevance", help="Least dense score of a passage that counts as relevant."
+    ),
+    token_budget: int | None = typer.Option(
+        None, "--token-budget", help="Tokens of prompt and answer together (default: all that the model takes)."
+    ),
+    max_answer_tokens: int = typer.Option(
+        MAX_ANSWER_TOKENS, "--max-answer-tokens", help="Length of the answer at most."
+    ),
+    encoder: str | None = typer.Option(None, "--encoder", help="Where to load the datastore's encoder from."),
+    show_prompt: bool = typer.Option(False, "--show-prompt", help="Print the prompt before the answer."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Answer a question from a datastore, citing the passages used."""
+    model = open_language_model(llm)
+    with closing(open_target(target, encoder)) as retriever:
+        answer = ask_datastore(
+            retriever,
+            model,
+            question,
+            k=k,
+            mode=mode.value,
+            min_relevance=min_relevance,
+            token_budget=token_budget,
+            max_answer_tokens=max_answer_tokens,
+        )
+    if as_json:
+        print_json(answer.to_json())
+    else:
+        _show(answer, show_prompt)
+
+
+def _show(answer: Answer, show_prompt: bool) -> None:
+    console = Console()
+    if show_prompt and answer.prompt is not None:
+        for message in answer.prompt.messages:
+            console.print(f"[dim]{message.role}[/dim]")
+            console.print(escape(message.content), highlight=False)
+        console.print("[dim]answer[/dim]")
+    console.print(escape(answer.text), highlight=False)
+    if answer.citations:
+        console.print()
+    for citation in answer.citations:
+        name = escape(f"{citation.document_id} #{citation.chunk_index}")
+        how = "cited by the model" if citation.origin == "model" else "matched to the answer"
+        console.print(escape(f"[{citation.number}] {citation.title}".rstrip()) + f"  [dim]{name}, {how}[/dim]")
+    for number in answer.unresolved_citations:
+        console.print(f"[yellow]the model cites passage {number}, which the prompt does not have[/yellow]")
+    for shard, why in answer.coverage.failures.items():
+        console.print(f"[yellow]did not answer: {escape(shard)}: {escape(why)}[/yellow]")

@@ -1,0 +1,125 @@
+"""`pergamon build`."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+from rich.table import Table
+
+from datastore.build import BuildProgress
+from datastore.build import build as build_datastore
+from datastore.config import load_config
+from datastore.store.manifest import Manifest
+from pergamon.output import ERRORS, human_bytes, print_json, progress_bar
+
+EXAMPLES = """
+**Examples**
+
+`pergamon build --input notes/ --store my.store`
+
+`pergamon build --input corpus.jsonl.zst --store my.store --chunk-words 128`
+
+`pergamon build --input pydoc: --store py.store --encoder BAAI/bge-small-en-v1.5`
+"""
+
+
+class IndexKind(StrEnum):
+    """What `--index` takes."""
+
+    AUTO = "auto"
+    FLAT = "flat"
+    IVF_PQ = "ivf-pq"
+
+
+class Executor(StrEnum):
+    """What `--executor` takes."""
+
+    LOCAL = "local"
+
+
+def build(
+    inputs: list[str] = typer.Option(..., "--input", help="A file, a folder or `pydoc:`; may be given more than once."),
+    store: Path = typer.Option(..., "--store", help="The folder to make."),
+    config: Path | None = typer.Option(None, "--config", help="A TOML file of settings; options override it."),
+    encoder: str | None = typer.Option(
+        None, "--encoder", help="all-minilm-l6-v2 (default), hashing, a hub name or a path."
+    ),
+    chunk_words: int | None = typer.Option(
+        None, "--chunk-words", help="Words in a passage at most (default 256); 0 keeps documents whole."
+    ),
+    index: IndexKind | None = typer.Option(None, "--index", help="Kind of ANN index (default auto)."),
+    executor: Executor = typer.Option(Executor.LOCAL, "--executor", help="Where the work is done."),
+    query_prompt: str | None = typer.Option(
+        None, "--query-prompt", help="Put before every query (default: the model's)."
+    ),
+    passage_prompt: str | None = typer.Option(None, "--passage-prompt", help="Put before every passage."),
+    bm25_k1: float | None = typer.Option(None, "--bm25-k1", help="BM25's k1 (default 0.9)."),
+    bm25_b: float | None = typer.Option(None, "--bm25-b", help="BM25's b (default 0.4)."),
+    analyzer: str | None = typer.Option(None, "--analyzer", help="How BM25 makes terms of text (default english)."),
+    segment_passages: int | None = typer.Option(None, "--segment-passages", help="Passages in a segment at most."),
+    max_rejected_share: float | None = typer.Option(
+        None, "--max-rejected-share", help="Fail when more than this share of the input is rejected (default 0.05)."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Build a datastore from text."""
+    settings = load_config(
+        config,
+        {
+            "chunk": {"words": chunk_words},
+            "encoder": {"name": encoder, "query_prompt": query_prompt, "passage_prompt": passage_prompt},
+            "index": {"kind": index.value if index else None},
+            "bm25": {"k1": bm25_k1, "b": bm25_b, "analyzer": analyzer},
+            "segment": {"passages": segment_passages},
+            "input": {"max_rejected_share": max_rejected_share},
+        },
+    )
+    started = time.monotonic()
+    with progress_bar() as progress:
+        task = progress.add_task("starting", total=None)
+
+        def show(step: BuildProgress) -> None:
+            note = f"{step.stage}: {step.documents:,} documents, {step.rejected:,} rejected, passages"
+            progress.update(task, description=note, completed=step.passages)
+
+        manifest = build_datastore(inputs, store, settings, show)
+    _report(store, manifest, time.monotonic() - started, as_json)
+
+
+def _report(store: Path, manifest: Manifest, seconds: float, as_json: bool) -> None:
+    rejects = manifest.rejects
+    size = sum(record.bytes for record in manifest.files())
+    if as_json:
+        print_json(
+            {
+                "store": str(store),
+                "generation": manifest.generation,
+                "documents": manifest.documents,
+                "passages": manifest.passages,
+                "segments": len(manifest.segments),
+                "rejected": rejects.total,
+                "rejected_by_reason": rejects.by_reason,
+                "rejects_file": str(store / rejects.file.path) if rejects.file else None,
+                "encoder": manifest.encoder.name,
+                "index": manifest.index.describe(),
+                "index_reason": manifest.index.reason,
+                "bytes": size,
+                "seconds": round(seconds, 3),
+            }
+        )
+        return
+    table = Table(show_header=False, box=None)
+    table.add_row("documents", f"{manifest.documents:,}")
+    table.add_row("passages", f"{manifest.passages:,} in {len(manifest.segments)} segments")
+    table.add_row("encoder", f"{manifest.encoder.name}, {manifest.encoder.dimension} dimensions")
+    table.add_row("index", f"{manifest.index.describe()}: {manifest.index.reason}")
+    table.add_row("size", human_bytes(size))
+    table.add_row("time", f"{seconds:.1f} s, {manifest.passages / max(seconds, 1e-9):.1f} passages/s")
+    if rejects.file is not None:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in rejects.by_reason.items())
+        table.add_row("rejected", f"{rejects.total:,} ({reasons}): see {store / rejects.file.path}")
+    ERRORS.print(f"built {store}")
+    ERRORS.print(table)

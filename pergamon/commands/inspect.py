@@ -1,0 +1,79 @@
+"""`pergamon info` and `pergamon verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from datastore.errors import DataLoss
+from datastore.info import StoreInfo, describe_store
+from datastore.verify import verify as verify_datastore
+from pergamon.output import human_bytes, print_json, progress_bar, to_plain
+
+INFO_EXAMPLES = "**Examples**\n\n`pergamon info my.store`\n\n`pergamon info my.store --json | jq .passages`"
+VERIFY_EXAMPLES = "**Example**\n\n`pergamon verify my.store && echo sound`"
+
+_STORE = typer.Argument(..., help="The folder of a datastore.")
+_JSON = typer.Option(False, "--json", help="Print one JSON object.")
+
+
+def info(store: Path = _STORE, as_json: bool = _JSON) -> None:
+    """Show what a datastore holds: counts, sizes, encoder, index."""
+    described = describe_store(store)
+    if as_json:
+        print_json(to_plain(described))
+    else:
+        Console().print(_table(described))
+
+
+def _table(described: StoreInfo) -> Table:
+    encoder = described.encoder
+    table = Table(title=f"{described.store}, generation {described.generation}", show_header=False)
+    table.add_row("documents", f"{described.documents:,}")
+    table.add_row("passages", f"{described.passages:,} in {described.segments} segments")
+    table.add_row("words", f"{described.words:,}")
+    table.add_row("tokens", f"{described.tokens:,}")
+    table.add_row("rejected", f"{described.rejected:,} input records")
+    if described.truncated_passages:
+        share = described.truncated_passages / described.passages
+        table.add_row(
+            "longer than the encoder reads",
+            f"{described.truncated_passages:,} passages ({share:.0%}) have over {encoder.max_tokens} tokens: their "
+            "tails are found by BM25 alone; use fewer --chunk-words",
+        )
+    table.add_section()
+    table.add_row("encoder", f"{encoder.name}, {encoder.dimension} dimensions, {encoder.pooling} pooling")
+    table.add_row("encoder revision", encoder.revision)
+    table.add_row("index", f"{described.index}: {described.index_reason}")
+    table.add_row("bm25", ", ".join(f"{key} {value}" for key, value in described.bm25.items()))
+    table.add_section()
+    for part, size in described.bytes_by_part.items():
+        table.add_row(f"{part} on disk", human_bytes(size))
+    table.add_row(
+        "total on disk", f"{human_bytes(described.bytes_total)}, {described.bytes_per_passage:,.0f} bytes a passage"
+    )
+    table.add_section()
+    table.add_row("created", described.created)
+    table.add_row("format version", str(described.format_version))
+    return table
+
+
+def verify(store: Path = _STORE, as_json: bool = _JSON) -> None:
+    """Check every byte of a datastore against its checksums; name each damaged file."""
+    with progress_bar() as progress:
+        task = progress.add_task("reading bytes", total=None)
+        report = verify_datastore(store, lambda done, total: progress.update(task, completed=done, total=total))
+    if as_json:
+        print_json(to_plain(report))
+    else:
+        for orphan in report.orphans:
+            typer.echo(f"note: {store / orphan} belongs to no generation", err=True)
+        for problem in report.problems[1:]:
+            typer.echo(f"damaged: {problem}", err=True)
+        if not report.problems:
+            typer.echo(f"sound: {report.files} files, {human_bytes(report.bytes)}, generation {report.generation}")
+    if report.problems:
+        raise DataLoss(report.problems[0], mend="restore the named files from a copy, or build the store again")

@@ -1,0 +1,133 @@
+"""`pergamon serve` and `pergamon route`."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import typer
+
+from datastore.encoders.registry import open_query_encoder
+from datastore.errors import InvalidArgument, PergamonError
+from pergamon.output import ERRORS
+from retriever.fanout import Membership
+from retriever.local_shard import LocalShard
+from retriever.router import Router
+from retriever.rpc.remote_shard import RemoteShard
+from retriever.rpc.server import RpcServer
+
+SERVE_EXAMPLES = """
+**Examples**
+
+`pergamon serve my.store --listen 127.0.0.1:7700`
+
+`pergamon serve my.store --shard 0/2 --listen 127.0.0.1:7701` (and `--shard 1/2` on another port, for `pergamon route`)
+"""
+ROUTE_EXAMPLES = """
+**Example**
+
+`pergamon route --shards 127.0.0.1:7701,127.0.0.1:7702 --listen 127.0.0.1:7700`
+"""
+
+_LISTEN = typer.Option("127.0.0.1:7700", "--listen", help="HOST:PORT; port 0 takes a free one.")
+_GRACE = typer.Option(10.0, "--grace-s", help="Seconds for running calls to finish at the end.")
+
+
+def serve(
+    store: Path = typer.Argument(..., help="The folder of a datastore."),
+    listen: str = _LISTEN,
+    shard: str = typer.Option("0/1", "--shard", help="I/N: serve the I-th of N parts, counted from 0."),
+    encoder: str | None = typer.Option(None, "--encoder", help="Where to load the datastore's encoder from."),
+    grace_s: float = _GRACE,
+) -> None:
+    """Serve a datastore, or one shard of it, over gRPC; prints the address when it is ready."""
+    part = _parse_shard(shard)
+    with _terminated_cleanly():
+        held = LocalShard(store, part)
+        router = Router(Membership([held]), lambda: open_query_encoder(held.describe().encoder, encoder))
+        server = RpcServer(listen, retriever=router, shard=held)
+        _run(server, router, load_encoder=part[1] == 1, grace_s=grace_s)
+
+
+def route(
+    shards: str = typer.Option(..., "--shards", help="HOST:PORT of each shard's server, separated by commas."),
+    listen: str = _LISTEN,
+    encoder: str | None = typer.Option(None, "--encoder", help="Where to load the datastore's encoder from."),
+    wait_s: float = typer.Option(60.0, "--wait-s", help="Seconds to wait for a first shard to answer."),
+    grace_s: float = _GRACE,
+) -> None:
+    """Answer queries over the shards of a datastore; prints the address when it is ready."""
+    addresses = [address.strip() for address in shards.split(",") if address.strip()]
+    if not addresses or len(set(addresses)) != len(addresses):
+        raise InvalidArgument(
+            f"--shards is {shards!r}; wanted different HOST:PORT, separated by commas",
+            mend="name each shard's server once",
+            field="shards",
+        )
+    with _terminated_cleanly():
+        members = Membership([RemoteShard(address) for address in addresses])
+        router = Router(members, lambda: open_query_encoder(members.any_info().encoder, encoder))
+        server = RpcServer(listen, retriever=router)
+        _wait_for_shard(members, wait_s)
+        _run(server, router, load_encoder=True, grace_s=grace_s)
+
+
+def _run(server: RpcServer, router: Router, *, load_encoder: bool, grace_s: float) -> None:
+    """Serve until told to stop; SERVING once everything that a query needs is loaded.
+
+    A shard behind a router gets encoded queries, so its encoder is loaded only if somebody asks it directly.
+    """
+    try:
+        address = server.start()
+        if load_encoder:
+            router.load_encoder().encode_queries(["warm up"])
+        server.set_serving()
+        typer.echo(f"grpc://{address}")
+        server.wait()
+    except KeyboardInterrupt:
+        ERRORS.print("stopping")
+    finally:
+        server.stop(grace_s)
+        router.close()
+
+
+def _wait_for_shard(members: Membership, wait_s: float) -> None:
+    """Until a first shard says what the datastore is; a later one may come and go."""
+    end = time.monotonic() + wait_s
+    while True:
+        try:
+            members.any_info()
+            return
+        except PergamonError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.2)
+
+
+def _parse_shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise InvalidArgument(
+            f"--shard is {text!r}; wanted I/N with 0 <= I < N",
+            mend="number the shards from 0: for two, 0/2 and 1/2",
+            field="shard",
+        )
+    return int(index), int(count)
+
+
+@contextmanager
+def _terminated_cleanly() -> Iterator[None]:
+    """Let SIGTERM end the server as Ctrl-C does: drained, with status 0."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
