@@ -9,7 +9,7 @@ from importlib.metadata import version
 import typer
 
 from datastore.errors import PergamonError
-from pergamon.commands import ask, build, evaluate, inspect, search, serve
+from pergamon.commands import ask, benchmark, build, evaluate, inspect, search, serve
 
 EXIT_FAILED = 1
 
@@ -29,6 +29,7 @@ app.command("serve", epilog=serve.SERVE_EXAMPLES)(serve.serve)
 app.command("route", epilog=serve.ROUTE_EXAMPLES)(serve.route)
 app.command("ask", epilog=ask.EXAMPLES)(ask.ask)
 app.add_typer(evaluate.app, name="eval", help="Measure a datastore on judged collections.")
+app.add_typer(benchmark.app, name="bench", help="Measure speed.")
 
 
 def _show_version(wanted: bool) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import huggingface_hub
@@ -65,7 +66,8 @@ class SentenceTransformerEncoder:
         )
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._encode(texts, self.fingerprint.query_prompt)
+        with _torch_threads(1 if len(texts) == 1 else torch.get_num_threads()):
+            return self._encode(texts, self.fingerprint.query_prompt)
 
     def encode_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self._encode(texts, self.fingerprint.passage_prompt)
@@ -90,6 +92,20 @@ class SentenceTransformerEncoder:
             convert_to_numpy=True,
         )
         return np.ascontiguousarray(vectors, np.float32)
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """Compute on `count` threads. One short query gains nothing from a second, and loses much where cores are busy."""
+    before = torch.get_num_threads()
+    if count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _load(model: str, revision: str | None) -> SentenceTransformer:

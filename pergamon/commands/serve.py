@@ -89,7 +89,7 @@ def _run(server: RpcServer, router: Router, *, load_encoder: bool, grace_s: floa
         typer.echo(f"grpc://{address}")
         server.wait()
     except KeyboardInterrupt:
-        ERRORS.print("stopping")
+        pass  # told to end, by Ctrl-C or SIGTERM
     finally:
         server.stop(grace_s)
         router.close()
