@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +43,7 @@ def read_queries(path: Path, limit: int) -> list[str]:
     """Field `text` of the first `limit` lines of a JSON Lines file, such as a BEIR folder's queries.jsonl."""
     try:
         with path.open(encoding="utf-8") as lines:
-            texts = [
-                str(json.loads(line)["text"]) for line, _ in zip(lines, range(limit), strict=False) if line.strip()
-            ]
+            texts = [str(json.loads(line)["text"]) for line in islice(lines, limit) if line.strip()]
     except OSError as error:
         raise NotFound(f"{path} cannot be read: {error.strerror}", mend="give a JSON Lines file of queries") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -62,24 +61,27 @@ def measure_service(
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[Latency]:
     """Latency of every mode, in process and through a router with `shards` servers, all on loopback."""
-    with closing(open_target(str(store))) as local, served(store, shards) as address:
-        with closing(open_target(address)) as remote:
-            results = []
-            done = 0
-            for mode in MODES:
-                for retriever in (local, remote):  # the first calls load and compile
-                    for query in queries[:20]:
-                        _timed(retriever, SearchRequest(query, k=k, mode=mode))
-                local_ms, wire_ms = [], []
-                for query in queries:
-                    request = SearchRequest(query, k=k, mode=mode, require_complete=True)
-                    local_ms.append(_timed(local, request))
-                    wire_ms.append(_timed(remote, request))
-                    done += 1
-                    on_progress(done)
-                spread = [*np.percentile(local_ms, [50, 99]), *np.percentile(wire_ms, [50, 99])]
-                results.append(Latency(mode, len(queries), *(float(value) for value in spread)))
-            return results
+    with (
+        closing(open_target(str(store))) as local,
+        served(store, shards) as address,
+        closing(open_target(address)) as remote,
+    ):
+        results = []
+        done = 0
+        for mode in MODES:
+            for retriever in (local, remote):  # the first calls load and compile
+                for query in queries[:20]:
+                    _timed(retriever, SearchRequest(query, k=k, mode=mode))
+            local_ms, wire_ms = [], []
+            for query in queries:
+                request = SearchRequest(query, k=k, mode=mode, require_complete=True)
+                local_ms.append(_timed(local, request))
+                wire_ms.append(_timed(remote, request))
+                done += 1
+                on_progress(done)
+            spread = [*np.percentile(local_ms, [50, 99]), *np.percentile(wire_ms, [50, 99])]
+            results.append(Latency(mode, len(queries), *(float(value) for value in spread)))
+        return results
 
 
 def _timed(retriever: Retriever, request: SearchRequest) -> float:
@@ -102,14 +104,13 @@ def served(store: Path, shards: int) -> Iterator[str]:
 @contextmanager
 def _server(*arguments: str) -> Iterator[str]:
     command = [sys.executable, "-m", "pergamon.cli", *arguments, "--listen", "127.0.0.1:0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603: our own command
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 (our own command)
     try:
         assert process.stdout is not None
         address = process.stdout.readline().strip()  # printed when it serves; nothing if it failed
         if not address:
-            raise Unavailable(
-                f"pergamon {arguments[0]} ended with status {process.wait()}", mend="see its message above"
-            )
+            status = process.wait()
+            raise Unavailable(f"pergamon {arguments[0]} ended with status {status}", mend="see its message above")
         yield address
     finally:
         process.terminate()

@@ -13,7 +13,6 @@ import typer
 
 from datastore.encoders.registry import open_query_encoder
 from datastore.errors import InvalidArgument, PergamonError
-from pergamon.output import ERRORS
 from retriever.fanout import Membership
 from retriever.local_shard import LocalShard
 from retriever.router import Router
