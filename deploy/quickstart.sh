@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 BIN=${BIN:-.venv/bin}
 STORE=${STORE:-.quickstart/python.store}
-DOCUMENTS=${DOCUMENTS:-500}
+DOCUMENTS=${DOCUMENTS:-1000}
 QUESTION=${QUESTION:-"What does the with statement do?"}
 
 work=$(mktemp -d)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pergamon.commands.search import ModeOption
-from pergamon.output import print_json
+from pergamon.output import ERRORS, print_json
 from rag.answer import MAX_ANSWER_TOKENS, Answer
 from rag.answer import ask as ask_datastore
 from rag.llm.registry import CHOICES, DEFAULT_MODEL, open_language_model
@@ -46,7 +46,7 @@ def ask(
 ) -> None:
     """Answer a question from a datastore, citing the passages used."""
     model = open_language_model(llm)
-    with closing(open_target(target, encoder)) as retriever:
+    with closing(open_target(target, encoder)) as retriever, ERRORS.status("reading and answering"):
         answer = ask_datastore(
             retriever,
             model,
