@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -94,21 +94,21 @@ class Bm25Writer:
             self._writer.forceMerge(1)
             self._writer.commit()
             self._writer.close()
-            with contextlib.closing(_open_reader(self._path)) as reader:
-                self._check(reader)
+            self._check()
         self._open = False
 
-    def _check(self, reader: Any) -> None:
-        passages, segments = int(reader.numDocs()), list(reader.leaves())
-        if not passages == reader.maxDoc() == self._rows or len(segments) > 1:
-            raise DataLoss(
-                f"{self._subject} has {passages} passages in {len(segments)} parts; wanted {self._rows} in one",
-                mend="build it again",
-            )
-        for row in range(0, self._rows, _MARK_EVERY):
-            marked = segments[0].reader().postings(lucene("index.Term")(_ROW, str(row)))
-            if marked is None or marked.nextDoc() != row:
-                raise DataLoss(f"{self._subject} has lost the place of row {row}", mend="build it again")
+    def _check(self) -> None:
+        with contextlib.closing(_open_reader(self._path)) as reader:
+            passages, segments = int(reader.numDocs()), list(reader.leaves())
+            if not passages == reader.maxDoc() == self._rows or len(segments) > 1:
+                raise DataLoss(
+                    f"{self._subject} has {passages} passages in {len(segments)} parts; wanted {self._rows} in one",
+                    mend="build it again",
+                )
+            for row in range(0, self._rows, _MARK_EVERY):
+                marked = segments[0].reader().postings(lucene("index.Term")(_ROW, str(row)))
+                if marked is None or marked.nextDoc() != row:
+                    raise DataLoss(f"{self._subject} has lost the place of row {row}", mend="build it again")
 
     def abort(self) -> None:
         """Close and remove the folder. Does nothing after `finish` or `abort`."""
@@ -238,10 +238,7 @@ class Bm25Index:
                 weights, k1, b = score_as_part(weights, k1, b, self._statistics(counts), statistics)
             if not weights:
                 return np.empty(0, np.int64), np.empty(0, np.float32)
-            # A searcher is cheap, and its similarity is this query's own.
-            searcher = lucene("search.IndexSearcher")(self._reader)
-            searcher.setSimilarity(lucene("search.similarities.BM25Similarity")(k1, b))
-            return self._hits.read(searcher.search(bag_of_words(_TEXT, weights), k).scoreDocs)
+            return self._best(weights, k, k1, b)
 
     def close(self) -> None:
         """Close the files, once the searches under way are done. Later searches raise FailedPrecondition."""
@@ -258,6 +255,14 @@ class Bm25Index:
                 yield
             finally:
                 self._reader.decRef()
+
+    def _best(
+        self, weights: Mapping[str, float], k: int, k1: float, b: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        # A searcher is cheap, and its similarity is this query's own.
+        searcher = lucene("search.IndexSearcher")(self._reader)
+        searcher.setSimilarity(lucene("search.similarities.BM25Similarity")(k1, b))
+        return self._hits.read(searcher.search(bag_of_words(_TEXT, weights), k).scoreDocs)
 
     def _statistics(self, terms: Iterable[str]) -> Bm25Statistics:
         term_class = lucene("index.Term")

@@ -139,7 +139,8 @@ class _Machine:
             *_heap_options(),
             "-Xrs",  # leave SIGINT, SIGTERM and SIGHUP to Python
             "-XX:+UseSerialGC",  # starts fastest, and suits a small heap
-            "-XX:-UsePerfData",  # write no file for monitoring
+            "-XX:-UsePerfData",  # leave no file for monitoring behind
+            "-XX:+DisableAttachMechanism",  # nor a socket for debuggers
             "-Xlog:disable",  # standard output belongs to the command
             "-Xlog:all=error:stderr",
         )
@@ -197,6 +198,8 @@ _machine = _Machine()
 @contextmanager
 def calls(subject: str) -> Iterator[None]:
     """Surround calls into Java: starts the machine if need be, and turns Java exceptions into `datastore.errors`.
+
+    Java objects of a thread's own should be gone when its block ends, as dropping one is a call, too.
 
     Args:
         subject: what is worked on, to begin the message of an error with; for example "BM25 index /data/s0/bm25".

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,6 +48,18 @@ def _python(
 def test_it_prints_nothing() -> None:
     done = _python(BUILD_AND_SEARCH)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_it_leaves_no_files_behind() -> None:
+    done = _python(BUILD_AND_SEARCH + "import os\nprint(os.getpid())\n")
+    assert done.returncode == 0
+    # Where Java puts its socket and its counters, whatever TMPDIR says.
+    process = done.stdout.strip()
+    assert not [
+        path
+        for path in (*Path("/tmp").glob(".java_pid*"), *Path("/tmp").glob("hsperfdata_*/*"))
+        if path.name in (f".java_pid{process}", process)
+    ]
 
 
 def test_paths_beyond_ascii() -> None:

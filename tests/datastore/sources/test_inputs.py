@@ -21,6 +21,7 @@ def read_ids(*inputs: Path | str) -> list[str]:
     ("make", "error", "problem"),
     [
         (lambda f: [], InvalidArgument, "no input was given"),
+        (lambda f: [""], InvalidArgument, "an input is empty"),
         (lambda f: [f / "absent"], NotFound, "there is no file or folder .*absent"),
         (lambda f: [f / "data.parquet"], InvalidArgument, r"data\.parquet' cannot be read; wanted a folder, or a file"),
         (lambda f: [f / "data.json.gz"], InvalidArgument, r"data\.json\.gz' cannot be read"),
@@ -31,7 +32,7 @@ def read_ids(*inputs: Path | str) -> list[str]:
         (lambda f: ["pydoc:0"], InvalidArgument, r"limits \[0\]"),
         (lambda f: ["pydoc:5,6"], InvalidArgument, r"limits \[5, 6\]"),
     ],
-    ids=["none", "absent", "kind", "json.gz", "empty", "long", "second", "module", "zero", "two limits"],
+    ids=["none", "blank", "absent", "kind", "json.gz", "empty", "long", "second", "module", "zero", "two limits"],
 )
 def test_a_wrong_input_is_refused_before_any_document(
     make: object, error: type[PergamonError], problem: str, tmp_path: Path
@@ -59,6 +60,16 @@ def test_a_folder_is_read_in_the_order_of_names_whatever_the_order_of_making(tmp
         (tmp_path / name).write_text(name)
     expected = ["10.txt", "9.txt", "B.txt", "a/b/c.txt", "a/z.md", "a.txt", "z.txt", "é.txt"]
     assert read_ids(tmp_path) == expected
+
+
+def test_a_folder_that_vanishes_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.txt").write_text("text")
+    documents = open_inputs([str(folder)], Rejects(tmp_path / "rejects"))
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(InvalidArgument, match=r"the folder .*folder' cannot be read: No such file"):
+        next(documents)
 
 
 def test_links_in_a_folder_are_not_followed(tmp_path: Path) -> None:
@@ -113,3 +124,11 @@ def test_a_file_name_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
         assert list(open_inputs([str(tmp_path)], rejects)) == []
     assert rejects.by_reason == {"lone surrogate": 1}
     assert "caf\\\\udce9.txt" in (tmp_path / "rejects").read_text()
+
+
+@pytest.mark.parametrize(("name", "documents"), [("scifact", 5_183), ("cacm", 3_204), ("vaswani", 11_429)])
+def test_published_collections_are_read_whole(name: str, documents: int) -> None:
+    folder = Path(os.environ.get("PERGAMON_DATA", "")) / name
+    if "PERGAMON_DATA" not in os.environ or not folder.is_dir():
+        pytest.skip(f"PERGAMON_DATA names no folder with the collection {name}")
+    assert len(set(read_ids(folder))) == documents

@@ -134,5 +134,12 @@ def test_a_file_that_is_not_python_is_refused(content: bytes, tmp_path: Path) ->
     assert caught.value.reason == "not Python"
 
 
+def test_signatures_of_compiled_functions(everything: dict[str, Document]) -> None:
+    assert everything["pydoc:math.isqrt"].text.startswith("isqrt(n, /)\n\n")
+    assert everything["pydoc:sorted"].text.startswith("sorted(iterable, /, *, key=None, reverse=False)\n\n")
+    assert "\n\n    index(value, start=0, stop=sys.maxsize, /)\n\n" in everything["pydoc:list"].text
+    assert not [name for name, document in everything.items() if "($" in document.text.partition("\n")[0]]
+
+
 def test_compiled_modules_belong_to_the_library() -> None:
     assert COMPILED_MODULES.keys() <= sys.stdlib_module_names
