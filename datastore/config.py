@@ -26,7 +26,7 @@ class ChunkConfig:
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
     __pydantic_config__ = _STRICT
-    name: str = "all-minilm-l6-v2"
+    name: Annotated[str, Field(min_length=1)] = "all-minilm-l6-v2"
     """A registered encoder, a model's hub name, or the path of a model's folder."""
     revision: str | None = None
     """Of a hub model: commit, tag or branch."""
@@ -48,7 +48,7 @@ class IndexConfig:
     """Bytes of a PQ code (8-bit sub-quantizers); None chooses from the dimension."""
     train_vectors: Annotated[int, Field(ge=256)] = 262_144
     """Size of the training sample at most."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Bm25Config:
 @dataclass(frozen=True, slots=True)
 class InputConfig:
     __pydantic_config__ = _STRICT
-    max_rejected_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    max_rejected_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """The build fails when more than this share of all input records is rejected."""
     max_document_bytes: Annotated[int, Field(ge=1024, le=1 << 32)] = 64 << 20
 

@@ -25,7 +25,8 @@ _WIDE = "\u3002\uff01\uff1f"
 _QUOTES = "\"'\u201d\u2019"
 # A sentence ends at a line's end, at . ! ? (and what closes after it) before a space, or at a wide mark.
 _SENTENCE = re.compile(rf"[^\n]+?(?:[.!?]+[{_QUOTES})\]]*(?=\s)|[{_WIDE}]+|(?=\n)|\Z)")
-_CLOSING = f" \t.!?{_WIDE}:;,{_QUOTES})"
+_CLOSING = f" \t.!?{_WIDE}:;,{_QUOTES}"
+"""What a marker goes before, at the end of a sentence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,4 +49,4 @@ def service(
     for result in results:
         figures = (result.local_p50, result.local_p99, result.wire_p50, result.wire_p99, result.added_p50)
         table.add_row(result.mode, *(f"{figure:.2f}" for figure in figures))
-    Console().print(table)
+    Console(markup=False).print(table)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from datastore.build import BuildProgress
@@ -61,7 +62,7 @@ def build(
     analyzer: str | None = typer.Option(None, "--analyzer", help="How BM25 makes terms of text (default english)."),
     segment_passages: int | None = typer.Option(None, "--segment-passages", help="Passages in a segment at most."),
     max_rejected_share: float | None = typer.Option(
-        None, "--max-rejected-share", help="Fail when more than this share of the input is rejected (default 0.05)."
+        None, "--max-rejected-share", help="Fail when more than this share of the input is rejected (default 0.1)."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
@@ -120,6 +121,6 @@ def _report(store: Path, manifest: Manifest, seconds: float, as_json: bool) -> N
     table.add_row("time", f"{seconds:.1f} s, {manifest.passages / max(seconds, 1e-9):.1f} passages/s")
     if rejects.file is not None:
         reasons = ", ".join(f"{reason} {count}" for reason, count in rejects.by_reason.items())
-        table.add_row("rejected", f"{rejects.total:,} ({reasons}): see {store / rejects.file.path}")
-    ERRORS.print(f"built {store}")
+        table.add_row("rejected", f"{rejects.total:,} ({reasons}): see {escape(str(store / rejects.file.path))}")
+    ERRORS.print(f"built {store}", markup=False)
     ERRORS.print(table)

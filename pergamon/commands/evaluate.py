@@ -75,4 +75,4 @@ def retrieval(
     table.add_column("value", justify="right")
     for name, value in measures.items():
         table.add_row(name, f"{value:.4f}")
-    Console().print(table)
+    Console(markup=False).print(table)

@@ -26,7 +26,7 @@ def info(store: Path = _STORE, as_json: bool = _JSON) -> None:
     if as_json:
         print_json(to_plain(described))
     else:
-        Console().print(_table(described))
+        Console(markup=False).print(_table(described))
 
 
 def _table(described: StoreInfo) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -12,7 +12,7 @@ from types import FrameType
 import typer
 
 from datastore.encoders.registry import open_query_encoder
-from datastore.errors import InvalidArgument, PergamonError
+from datastore.errors import DeadlineExceeded, InvalidArgument, Unavailable
 from retriever.fanout import Membership
 from retriever.local_shard import LocalShard
 from retriever.router import Router
@@ -32,6 +32,7 @@ ROUTE_EXAMPLES = """
 `pergamon route --shards 127.0.0.1:7701,127.0.0.1:7702 --listen 127.0.0.1:7700`
 """
 
+_MAX_SHARDS = 65_536
 _LISTEN = typer.Option("127.0.0.1:7700", "--listen", help="HOST:PORT; port 0 takes a free one.")
 _GRACE = typer.Option(10.0, "--grace-s", help="Seconds for running calls to finish at the end.")
 
@@ -49,7 +50,13 @@ def serve(
         held = LocalShard(store, part)
         router = Router(Membership([held]), lambda: open_query_encoder(held.describe().encoder, encoder))
         server = RpcServer(listen, retriever=router, shard=held)
-        _run(server, router, load_encoder=part[1] == 1, grace_s=grace_s)
+
+        def prepare() -> None:
+            # A shard behind a router gets encoded queries: its encoder is loaded only if somebody asks it directly.
+            if part[1] == 1:
+                _warm_up(router)
+
+        _run(server, router, prepare, grace_s)
 
 
 def route(
@@ -71,19 +78,19 @@ def route(
         members = Membership([RemoteShard(address) for address in addresses])
         router = Router(members, lambda: open_query_encoder(members.any_info().encoder, encoder))
         server = RpcServer(listen, retriever=router)
-        _wait_for_shard(members, wait_s)
-        _run(server, router, load_encoder=True, grace_s=grace_s)
+
+        def prepare() -> None:
+            _wait_for_shard(members, wait_s)
+            _warm_up(router)
+
+        _run(server, router, prepare, grace_s)
 
 
-def _run(server: RpcServer, router: Router, *, load_encoder: bool, grace_s: float) -> None:
-    """Serve until told to stop; SERVING once everything that a query needs is loaded.
-
-    A shard behind a router gets encoded queries, so its encoder is loaded only if somebody asks it directly.
-    """
+def _run(server: RpcServer, router: Router, prepare: Callable[[], None], grace_s: float) -> None:
+    """Serve until told to stop; health checks say SERVING once `prepare` has loaded what a query needs."""
     try:
         address = server.start()
-        if load_encoder:
-            router.load_encoder().encode_queries(["warm up"])
+        prepare()
         server.set_serving()
         typer.echo(f"grpc://{address}")
         server.wait()
@@ -94,6 +101,10 @@ def _run(server: RpcServer, router: Router, *, load_encoder: bool, grace_s: floa
         router.close()
 
 
+def _warm_up(router: Router) -> None:
+    router.load_encoder().encode_queries(["warm up"])
+
+
 def _wait_for_shard(members: Membership, wait_s: float) -> None:
     """Until a first shard says what the datastore is; a later one may come and go."""
     end = time.monotonic() + wait_s
@@ -101,7 +112,7 @@ def _wait_for_shard(members: Membership, wait_s: float) -> None:
         try:
             members.any_info()
             return
-        except PergamonError:
+        except (Unavailable, DeadlineExceeded):
             if time.monotonic() >= end:
                 raise
             time.sleep(0.2)
@@ -109,9 +120,9 @@ def _wait_for_shard(members: Membership, wait_s: float) -> None:
 
 def _parse_shard(text: str) -> tuple[int, int]:
     index, slash, count = text.partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count) <= _MAX_SHARDS):
         raise InvalidArgument(
-            f"--shard is {text!r}; wanted I/N with 0 <= I < N",
+            f"--shard is {text!r}; wanted I/N with 0 <= I < N <= {_MAX_SHARDS}",
             mend="number the shards from 0: for two, 0/2 and 1/2",
             field="shard",
         )

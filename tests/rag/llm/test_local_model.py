@@ -10,7 +10,7 @@ import pytest
 from datastore.errors import FailedPrecondition, InvalidArgument
 from rag.llm.api import Message
 from rag.llm.cache import ModelCache, fingerprint_of
-from rag.llm.local import LocalModel, bundled_gguf
+from rag.llm.local import LOOP_TOKENS, LocalModel, _repeats_itself, _whole_sentences, bundled_gguf
 
 CAPITAL = [Message("user", "What is the capital of France? Answer in one short sentence.")]
 
@@ -32,11 +32,41 @@ def test_smollm_is_cut_off_where_told(smollm: LocalModel) -> None:
     assert (generation.completion_tokens, generation.finish_reason) == (2, "length")
 
 
+def test_a_model_that_goes_in_circles_is_stopped(smollm: LocalModel) -> None:
+    request = [Message("user", "Write a very long poem about the sea in which each verse repeats the first.")]
+    generation = smollm.generate(request, max_tokens=200)
+    assert generation.finish_reason == "other"
+    assert generation.completion_tokens is not None
+    assert 2 * LOOP_TOKENS <= generation.completion_tokens < 200
+
+
+def test_only_a_whole_repetition_counts() -> None:
+    once = list(range(LOOP_TOKENS))
+    assert _repeats_itself([7, *once, 8, *once])
+    assert not _repeats_itself([*once, *once[:-1]])
+    assert not _repeats_itself([*once, *once, 99])
+    assert not _repeats_itself(once)
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("One. Two three", "One."),
+        ("One. Two.", "One. Two."),
+        ("at 3.5 of them? No", "at 3.5 of them?"),
+        ("no end here", "no end here"),
+        ("", ""),
+    ],
+)
+def test_a_sentence_begun_is_taken_back(text: str, whole: str) -> None:
+    assert _whole_sentences(text) == whole
+
+
 def test_from_the_cache_it_is_the_same_model(smollm: LocalModel, smollm_cache: ModelCache) -> None:
     smollm.count_tokens(CAPITAL)  # which fills the cache
     again = LocalModel(bundled_gguf(), name="again", cache=smollm_cache)
     assert len(list(smollm_cache.root.iterdir())) == 1
-    assert again.generate(CAPITAL, max_tokens=12) == smollm.generate(CAPITAL, max_tokens=12)
+    assert again.generate(CAPITAL, max_tokens=4) == smollm.generate(CAPITAL, max_tokens=4)
 
 
 def test_control_tokens_in_a_message_are_text(smollm: LocalModel) -> None:
