@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,17 +44,14 @@ def _read_queries(folder: Path) -> Iterator[tuple[str, str]]:
     path = next((p for p in (folder / "queries.jsonl", folder / "queries.jsonl.gz") if p.is_file()), None)
     if path is None:
         raise NotFound(f"{folder} holds no queries.jsonl", mend="give a BEIR folder")
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-                yield str(record["_id"]), str(record["text"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise InvalidArgument(
-                    f"{path} line {number} is not an object with _id and text: {error!r}", mend="mend the line"
-                ) from None
+    for number, line in _lines(path):
+        try:
+            record = json.loads(line)
+            yield str(record["_id"]), str(record["text"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidArgument(
+                f"{path} line {number} is not an object with _id and text: {error!r}", mend="mend the line"
+            ) from None
 
 
 def _read_qrels(folder: Path, split: str) -> dict[str, dict[str, int]]:
@@ -66,21 +64,27 @@ def _read_qrels(folder: Path, split: str) -> dict[str, dict[str, int]]:
             field="split",
         )
     qrels: dict[str, dict[str, int]] = {}
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            fields = line.split()
-            if number == 1 and not fields[-1:][0].lstrip("-").isdigit():
-                continue  # the header
-            if not fields:
-                continue
-            try:
-                query_id, document_id, relevance = fields
-                qrels.setdefault(query_id, {})[document_id] = int(relevance)
-            except ValueError:
-                raise InvalidArgument(
-                    f"{path} line {number} is {line.strip()!r}; wanted query id, document id and a whole number",
-                    mend="mend the line",
-                ) from None
+    for number, line in _lines(path):
+        fields = line.rstrip("\r\n").split("\t")
+        if number == 1 and not fields[-1].lstrip("-").isdigit():
+            continue  # the header
+        try:
+            query_id, document_id, relevance = fields
+            qrels.setdefault(query_id, {})[document_id] = int(relevance)
+        except ValueError:
+            raise InvalidArgument(
+                f"{path} line {number} is {line.strip()!r}; wanted query id, document id and a whole number, with tabs",
+                mend="mend the line",
+            ) from None
     if not qrels:
         raise InvalidArgument(f"{path} has no judgments", mend="name another --split")
     return qrels
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, with their numbers from 1."""
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+            yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InvalidArgument(f"{path} cannot be read as UTF-8 text: {error}", mend="mend the file") from None

@@ -10,6 +10,7 @@ import ir_measures
 from ir_measures import AP, P, R, nDCG
 
 from bench.beir import Judged
+from datastore.errors import InvalidArgument
 from retriever.api import Retriever, SearchRequest
 
 MEASURES = (nDCG @ 10, R @ 100, AP, P @ 30)
@@ -45,8 +46,22 @@ def measure(judged: Judged, run: Run) -> dict[str, float]:
 
 
 def write_run(path: Path, run: Run, tag: str) -> None:
-    """Write a TREC run: query id, Q0, document id, rank, score, tag."""
-    with path.open("w", encoding="utf-8") as file:
-        for query_id, documents in run.items():
-            for rank, (document_id, score) in enumerate(documents.items(), 1):
-                file.write(f"{query_id} Q0 {document_id} {rank} {score!r} {tag}\n")
+    """Write a TREC run: query id, Q0, document id, rank, score, tag.
+
+    Raises:
+        InvalidArgument: the file cannot be written, or an id has a space, which the format cannot hold.
+    """
+    for name in [*run, *(document_id for documents in run.values() for document_id in documents)]:
+        if name.split() != [name]:
+            raise InvalidArgument(
+                f"the id {name!r} has a space; a TREC run cannot hold it", mend="leave the run out", field="run"
+            )
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            for query_id, documents in run.items():
+                for rank, (document_id, score) in enumerate(documents.items(), 1):
+                    file.write(f"{query_id} Q0 {document_id} {rank} {score!r} {tag}\n")
+    except OSError as error:
+        raise InvalidArgument(
+            f"{path} cannot be written: {error.strerror}", mend="choose another file", field="run"
+        ) from None

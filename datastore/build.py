@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ann.index import train_template
-from datastore.ann.spec import IndexSpec, choose_index
+from datastore.ann.spec import IndexSpec, check_index, choose_index
 from datastore.bm25.analysis import check_analyzer
 from datastore.chunking import chunk_words
 from datastore.config import BuildConfig, segment_limit
@@ -37,6 +37,8 @@ REJECTS_NAME = "rejects-1.jsonl"
 _BUILD_FILES = (SEGMENTS_FOLDER, TEMPLATE_NAME, REJECTS_NAME, MANIFEST_NAME + ".tmp")
 _BATCH_PASSAGES = 512
 """Passages encoded at once: enough to sort by length, little enough to show progress."""
+_BATCH_CHARACTERS = 1 << 24
+"""A batch also ends here, as passages may be whole documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +67,17 @@ def build(
         InvalidArgument: no documents, too many rejects, or a setting that does not fit.
         ResourceExhausted: the device is full.
     """
-    _refuse_datastore(store)
+    with _storage_errors(store):
+        _refuse_occupied(store)
     rejects = Rejects(store / REJECTS_NAME)
     documents = open_inputs(inputs, rejects, max_document_bytes=config.input.max_document_bytes)
-    encoder = open_encoder(config.encoder)
+    _refuse_store_in_input(inputs, store)
     check_analyzer(config.bm25.analyzer)
+    encoder = open_encoder(config.encoder)
+    check_index(config.index, encoder.fingerprint.dimension)
     with _storage_errors(store), write_lock(store):
-        _prepare_folder(store)
+        _refuse_occupied(store)
+        _sweep(store)
         try:
             with rejects:
                 counts = _Counts(rejects, on_progress)
@@ -136,23 +142,24 @@ def _write_segments(
     total = 0
     writer: SegmentWriter | None = None
     batch: list[Passage] = []
-    in_segment = 0
+    characters = in_segment = 0
     try:
         for document in documents:
             if writer is not None and in_segment >= segment_limit(config.segment, total - in_segment):
                 writer.add(batch)
                 writer.finish()
                 finished.append(writer.record)
-                writer, batch, in_segment = None, [], 0
+                writer, batch, characters, in_segment = None, [], 0, 0
             if writer is None:
                 writer = SegmentWriter(store, f"{1:08d}-{len(finished):06d}", encoder, config.bm25.analyzer)
             for passage in chunk_words(document, config.chunk.words):
                 batch.append(passage)
+                characters += len(passage.text)
                 total += 1
                 in_segment += 1
-                if len(batch) == _BATCH_PASSAGES:
+                if len(batch) == _BATCH_PASSAGES or characters >= _BATCH_CHARACTERS:
                     writer.add(batch)
-                    batch = []
+                    batch, characters = [], 0
                     counts.tell("passages", total)
         if writer is not None:
             writer.add(batch)
@@ -229,24 +236,31 @@ def _summarize(store: Path, rejects: Rejects) -> RejectSummary:
     return RejectSummary(rejects.total, dict(sorted(rejects.by_reason.items())), record_file(store, rejects.path))
 
 
-def _refuse_datastore(store: Path) -> None:
+def _refuse_occupied(store: Path) -> None:
+    """Refuse a folder with a datastore or with somebody's files; what an interrupted build left may be there."""
     if (store / MANIFEST_NAME).exists():
         raise AlreadyExists(
             f"{store} holds a datastore", mend="build into another folder, or remove this one first", field="store"
         )
-
-
-def _prepare_folder(store: Path) -> None:
-    """Sweep away what an interrupted build left; refuse a folder with a datastore or with somebody's files."""
-    _refuse_datastore(store)
-    foreign = sorted(path.name for path in store.iterdir() if path.name not in {LOCK_NAME, *_BUILD_FILES})
+    found = store.iterdir() if store.exists() else ()
+    foreign = sorted(path.name for path in found if path.name not in {LOCK_NAME, *_BUILD_FILES})
     if foreign:
         raise AlreadyExists(
             f"{store} is not empty and holds no datastore: it has {foreign[0]!r}",
             mend="build into a new or empty folder",
             field="store",
         )
-    _sweep(store)
+
+
+def _refuse_store_in_input(inputs: Sequence[str], store: Path) -> None:
+    """A build that read what it writes could go on for ever."""
+    for value in inputs:
+        if Path(value).is_dir() and store.resolve().is_relative_to(Path(value).resolve()):
+            raise InvalidArgument(
+                f"the store {store} lies in the input folder {value}",
+                mend="build into a folder outside of the input",
+                field="store",
+            )
 
 
 def _sweep(store: Path, keep: Path | None = None) -> None:
@@ -270,7 +284,7 @@ def _storage_errors(store: Path) -> Iterator[None]:
         raise
     except OSError as error:
         what = f"{error.filename or store}: {error.strerror or error}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise ResourceExhausted(f"no space left: {what}", mend="free some space and run the build again") from None
         raise InvalidArgument(
             f"cannot write {what}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import version
 
@@ -48,6 +49,9 @@ def _options(
 
 def main() -> None:
     """Run the command; exit with 0 done, 1 failed with a one-line reason on standard error, 2 wrong usage."""
+    # Threads of OpenMP that wait by spinning take the cores from the other processes of a service; sleeping costs the
+    # encoder nothing. Read when torch or FAISS is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except PergamonError as error:

@@ -90,6 +90,14 @@ class SearchRequest:
                 mend="shorten the query",
                 field="query",
             )
+        try:
+            self.query.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidArgument(
+                f"query has {self.query[error.start]!a} at position {error.start}, which is no Unicode character",
+                mend="pass valid Unicode text",
+                field="query",
+            ) from None
         if not self.query.strip() and not (self.vector is not None and self.mode == "dense"):
             raise InvalidArgument(
                 "query is empty; wanted some text", mend="pass a query with at least one word", field="query"

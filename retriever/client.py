@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datastore.encoders.registry import open_query_encoder
+from datastore.errors import InvalidArgument
 from retriever.api import Retriever
 from retriever.fanout import Membership
 from retriever.local_shard import LocalShard
@@ -23,6 +24,12 @@ def open_target(target: str, encoder: str | None = None) -> Retriever:
     if target.startswith(GRPC_SCHEME):
         from retriever.rpc.remote_retriever import RemoteRetriever
 
+        if encoder is not None:
+            raise InvalidArgument(
+                f"an encoder, {encoder!r}, is given for {target}; a server encodes queries itself",
+                mend="leave the encoder out, or name it where the server is started",
+                field="encoder",
+            )
         return RemoteRetriever(target.removeprefix(GRPC_SCHEME))
     return open_store(Path(target), encoder)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import TypeVar
 
 from datastore.errors import (
@@ -20,7 +20,7 @@ from retriever.shard import Shard, ShardInfo, ShardResult
 
 Answer = TypeVar("Answer")
 
-_SHARD_SHARE = 0.9
+_SHARD_SHARE = 0.7
 """Of the time left, what a shard may take: the rest is for an answer without it."""
 
 _TOLERATED = (Unavailable, DeadlineExceeded, ResourceExhausted)
@@ -49,11 +49,13 @@ class Deadline:
 class Membership:
     """The shards that make up a datastore, and what is known of each; thread-safe.
 
-    A shard that cannot be reached is asked again by the next query that needs it.
+    The first shard that answers says which datastore it is, for good: what queries are encoded with goes with it. A
+    shard that cannot be reached is asked again by the next query that needs it.
     """
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self.shards = tuple(shards)
+        self._first: tuple[Shard, ShardInfo] | None = None
         self._infos: dict[Shard, ShardInfo] = {}
         self._lock = threading.Lock()
 
@@ -64,20 +66,28 @@ class Membership:
             return known
         info = shard.describe(timeout_s)
         with self._lock:
+            self._first = self._first or (shard, info)
+            _require_same_datastore(shard, info, *self._first)
             for other, other_info in self._infos.items():
-                if other is not shard:
-                    _require_fit(shard, info, other, other_info)
+                if other is not shard and other_info.shard_index == info.shard_index:
+                    raise FailedPrecondition(
+                        f"{shard.name} and {other.name} both serve shard {info.shard_index}/{info.shard_count}",
+                        mend="give each shard's address once",
+                    )
             self._infos[shard] = info
         return info
 
     def forget(self, shard: Shard) -> None:
         """After a failure: what comes back at that address may hold something else."""
         with self._lock:
-            if len(self._infos) > 1:  # the last one keeps saying what the datastore is
-                self._infos.pop(shard, None)
+            self._infos.pop(shard, None)
 
     def any_info(self) -> ShardInfo:
-        """What any shard says of the whole datastore; the last failure if none answers."""
+        """What any shard says of the whole datastore; the last failure if none is known and none answers."""
+        with self._lock:
+            known = next(iter(self._infos.values()), None)
+        if known is not None:
+            return known
         failure: PergamonError | None = None
         for shard in self.shards:
             try:
@@ -92,17 +102,12 @@ class Membership:
             shard.close()
 
 
-def _require_fit(shard: Shard, info: ShardInfo, other: Shard, other_info: ShardInfo) -> None:
+def _require_same_datastore(shard: Shard, info: ShardInfo, other: Shard, other_info: ShardInfo) -> None:
     if info.datastore_id != other_info.datastore_id or info.shard_count != other_info.shard_count:
         raise FailedPrecondition(
             f"{shard.name} serves shard {info.shard_index}/{info.shard_count} of datastore {info.datastore_id}, "
             f"{other.name} {other_info.shard_index}/{other_info.shard_count} of {other_info.datastore_id}",
-            mend="route to shards of one datastore, all started with the same --shard I/N",
-        )
-    if info.shard_index == other_info.shard_index:
-        raise FailedPrecondition(
-            f"{shard.name} and {other.name} both serve shard {info.shard_index}/{info.shard_count}",
-            mend="give each shard's address once",
+            mend="route to shards of one datastore, with the same N in --shard I/N; restart the router for a new one",
         )
 
 
@@ -113,10 +118,11 @@ class Calls:
     and its earlier answers do not count: an answer rests on `coverage().shards_ok` shards, whole.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, membership: Membership, deadline: Deadline) -> None:
-        self._pool = pool
+    def __init__(self, pools: Mapping[Shard, Executor], membership: Membership, deadline: Deadline) -> None:
+        self._pools = pools
         self._membership = membership
         self._deadline = deadline
+        self._infos: dict[Shard, ShardInfo] = {}
         self._failures: dict[Shard, PergamonError] = {}
         self._generations: dict[Shard, int] = {}
         self._searched: dict[Shard, int] = {}
@@ -141,13 +147,8 @@ class Calls:
         self, call: Callable[[Shard, float | None], Answer], among: Iterable[Shard] | None = None
     ) -> dict[Shard, Future[Answer]]:
         """Begin `call(shard, seconds left)` on every shard that is still ok."""
-
-        def run(shard: Shard) -> Answer:
-            self._membership.info(shard, self._deadline.for_shard_s())
-            return call(shard, self._deadline.for_shard_s())
-
         shards = self._membership.shards if among is None else among
-        return {shard: self._pool.submit(run, shard) for shard in shards if self.is_ok(shard)}
+        return {shard: self._pools[shard].submit(self._call, shard, call) for shard in shards if self.is_ok(shard)}
 
     def finish(self, started: Mapping[Shard, Future[Answer]]) -> dict[Shard, Answer]:
         """The answers; a shard's failure is noted.
@@ -157,8 +158,18 @@ class Calls:
         """
         answers: dict[Shard, Answer] = {}
         for shard, future in started.items():
+            if not self.is_ok(shard):
+                future.cancel()
+                continue
             try:
-                answers[shard] = future.result()
+                # A call keeps its own deadline, but not while it waits for a thread.
+                answers[shard] = future.result(self._deadline.for_shard_s())
+            except TimeoutError:
+                future.cancel()
+                self._fail(
+                    shard,
+                    DeadlineExceeded(f"{shard.name} did not answer in time", mend="allow more time, or ask for less"),
+                )
             except _TOLERATED as error:
                 self._fail(shard, error)
         return {shard: answer for shard, answer in answers.items() if self.is_ok(shard)}
@@ -171,8 +182,7 @@ class Calls:
         if len(shards) != 1:
             return self.finish(self.start(call, shards))
         try:
-            self._membership.info(shards[0], self._deadline.for_shard_s())
-            return {shards[0]: call(shards[0], self._deadline.for_shard_s())}
+            return {shards[0]: self._call(shards[0], call)}
         except _TOLERATED as error:
             self._fail(shards[0], error)
             return {}
@@ -195,8 +205,8 @@ class Calls:
             self._owners.update({candidate.segment: shard for candidate in result.candidates})
 
     def coverage(self) -> Coverage:
-        info = self._membership.any_info()
         ok = [shard for shard in self._membership.shards if self.is_ok(shard)]
+        info = self._infos[ok[0]]
         failures = {shard.name: str(error) for shard, error in self._failures.items()}
         for index in self._absent(info.shard_count):
             failures[f"shard {index}/{info.shard_count}"] = "no address of it was given"
@@ -212,7 +222,7 @@ class Calls:
         """Shards that no address stands for; which ones is only certain when all addresses have answered once."""
         if len(self._membership.shards) >= shard_count:
             return []
-        known = {self._membership.info(shard).shard_index for shard in self._membership.shards if self.is_ok(shard)}
+        known = {info.shard_index for shard, info in self._infos.items() if self.is_ok(shard)}
         return [index for index in range(shard_count) if index not in known][
             : shard_count - len(self._membership.shards)
         ]
@@ -227,6 +237,10 @@ class Calls:
                 f"{missing} of {coverage.shards_total} shards did not answer ({names})",
                 mend="start them again, or ask without completeness",
             )
+
+    def _call(self, shard: Shard, call: Callable[[Shard, float | None], Answer]) -> Answer:
+        self._infos[shard] = self._membership.info(shard, self._deadline.for_shard_s())
+        return call(shard, self._deadline.for_shard_s())
 
     def _fail(self, shard: Shard, error: PergamonError) -> None:
         self._failures.setdefault(shard, error)

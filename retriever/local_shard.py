@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,11 @@ DEFAULT_CANDIDATE_DEPTH = 100
 _MARGIN = 32
 """Candidates beyond k at least: codes order near-ties otherwise than the exact scores do."""
 
+_WARM_UP_WORDS = 12
+
 _SCAN_ERROR = 1e-4
-"""How far a flat scan's float32 score may lie from the exact one, relative to the largest score: with a wide margin."""
+"""How far a flat scan's float32 score may lie from the exact one, relative to the lengths of query and passage vectors:
+with a wide margin."""
 
 
 class LocalShard:
@@ -60,6 +65,18 @@ class LocalShard:
             segments=tuple(segment.segment_id for segment in self._reader.segments),
         )
 
+    def warm_up(self, seconds: float) -> None:
+        """Search for what passages begin with, until Java has compiled the way and the kernel has its pages."""
+        end = time.monotonic() + seconds
+        generator = np.random.default_rng(0)
+        while self._passages and time.monotonic() < end:
+            segment = self._reader.segments[generator.integers(len(self._reader.segments))]
+            row = generator.integers(segment.vectors.rows, size=1)
+            text = " ".join(segment.passages.get(row.tolist())[0].indexed_text.split()[:_WARM_UP_WORDS])
+            _, statistics = self.bm25_statistics(text)
+            self.search_bm25(Bm25Query(text, DEFAULT_CANDIDATE_DEPTH, statistics))
+            self.search_dense(DenseQuery(segment.vectors.read(row)[0], DEFAULT_CANDIDATE_DEPTH))
+
     def search_dense(self, query: DenseQuery) -> ShardResult:
         """ANN to the candidate depth over all segments, then exact inner products with the stored vectors."""
         dimension = self._reader.manifest.encoder.dimension
@@ -79,23 +96,25 @@ class LocalShard:
         nprobe = query.nprobe or self._reader.manifest.index.default_nprobe
         found = self._exact_candidates(query.vector, depth, nprobe)
         # With a scan of everything, the order is exact if nothing left out could tie with the k-th or pass it.
-        while self._reader.template.exact and depth < self._passages and _cut_may_tie(found, query.k):
+        while self._reader.template.exact and depth < self._passages and found.cut_may_tie(query.k):
             depth = min(4 * depth, self._passages)
             found = self._exact_candidates(query.vector, depth, nprobe)
-        return self._result(*found, query.k)
+        return self._result(found.positions, found.rows, found.scores, query.k)
 
-    def _exact_candidates(
-        self, vector: NDArray[np.float32], depth: int, nprobe: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    def _exact_candidates(self, vector: NDArray[np.float32], depth: int, nprobe: int) -> _Found:
         segments = self._reader.segments
         candidates = search_segments(
             self._reader.template, [segment.ann for segment in segments], vector, depth, nprobe
         )
         scores = np.empty(len(candidates.rows), np.float32)
+        longest = 0.0
         for position in np.unique(candidates.segments):
             mine = candidates.segments == position
-            scores[mine] = inner_products(segments[position].vectors.read(candidates.rows[mine]), vector)
-        return candidates.segments, candidates.rows, scores
+            vectors = segments[position].vectors.read(candidates.rows[mine])
+            scores[mine] = inner_products(vectors, vector)
+            longest = max(longest, float(np.linalg.norm(vectors, axis=1).max()))
+        error = _SCAN_ERROR * longest * float(np.linalg.norm(vector))
+        return _Found(candidates.segments, candidates.rows, scores, error)
 
     def bm25_statistics(self, text: str, timeout_s: float | None = None) -> tuple[int, Bm25Statistics]:
         index = self._reader.bm25
@@ -106,13 +125,19 @@ class LocalShard:
         settings = self._reader.manifest.config.bm25
         if self._reader.bm25 is None:
             return ShardResult(self._reader.manifest.generation, 0, ())
-        rows, scores = self._reader.bm25.search(
-            query.text,
-            min(query.k, self._passages),
-            k1=settings.k1 if query.k1 is None else query.k1,
-            b=settings.b if query.b is None else query.b,
-            statistics=query.statistics,
-        )
+        depth = query.k + 1
+        while True:
+            rows, scores = self._reader.bm25.search(
+                query.text,
+                min(depth, self._passages),
+                k1=settings.k1 if query.k1 is None else query.k1,
+                b=settings.b if query.b is None else query.b,
+                statistics=query.statistics,
+            )
+            # Lucene breaks ties by row: all that tie with the k-th must be seen to break them by name.
+            if len(rows) < depth or scores[-1] < scores[query.k - 1]:
+                break
+            depth *= 4
         positions = np.searchsorted(self._bases, rows, side="right") - 1
         return self._result(positions, rows - self._bases[positions], scores, query.k)
 
@@ -149,6 +174,13 @@ class LocalShard:
                     mend="ask the shard that found the passage",
                     field="segment",
                 )
+            absent = [row for row in wanted if not 0 <= row < self._reader.segments[position].vectors.rows]
+            if absent:
+                raise NotFound(
+                    f"the segment {segment_id!r} has no row {absent[0]}",
+                    mend="ask for rows that a search found",
+                    field="row",
+                )
             passages = self._reader.segments[position].passages.get(wanted)
             found.update({(segment_id, row): passage for row, passage in zip(wanted, passages, strict=True)})
         return [found[key] for key in rows]
@@ -166,10 +198,20 @@ class LocalShard:
         self._reader.close()
 
 
-def _cut_may_tie(found: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]], k: int) -> bool:
-    """Whether the worst candidate's score is so near the k-th that one left out could belong before it."""
-    scores = found[2]
-    if len(scores) <= k:
-        return True
-    kth = np.partition(scores, -k)[-k]
-    return bool(kth - scores.min() <= _SCAN_ERROR * max(np.abs(scores).max(), 1e-6))
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Candidates with their exact scores: aligned arrays [found], in no order."""
+
+    positions: NDArray[np.int64]
+    """Of their segments in the shard."""
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    scan_error: float
+    """How far the scan that found them may have been from these scores."""
+
+    def cut_may_tie(self, k: int) -> bool:
+        """Whether the worst candidate's score is so near the k-th that one left out could belong before it."""
+        if len(self.scores) <= k:
+            return True
+        kth = np.partition(self.scores, -k)[-k]
+        return bool(kth - self.scores.min() <= self.scan_error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,9 @@ from retriever.shard import Bm25Query, Candidate, DenseQuery, Shard, ShardResult
 FUSION_DEPTH = 100
 """Candidates of each side that are fused, at least; never fewer than twice k."""
 
+_CALLS_PER_SHARD = 16
+"""At once, two to a hybrid search."""
+
 
 class Router:
     """Implements `retriever.api.Retriever` over shards, in this process or behind gRPC; thread-safe.
@@ -34,14 +38,18 @@ class Router:
         self._membership = members
         self._open_encoder = open_encoder
         self._encoder: Encoder | None = None
-        # Two calls at a time to each shard, for a handful of concurrent requests.
-        self._pool = ThreadPoolExecutor(8 * len(members.shards), thread_name_prefix="router")
+        self._encoder_lock = threading.Lock()
+        # Threads of its own for each shard: calls to one that hangs hold up no other's.
+        self._pools = {
+            shard: ThreadPoolExecutor(_CALLS_PER_SHARD, thread_name_prefix="router") for shard in members.shards
+        }
 
     def load_encoder(self) -> Encoder:
         """The encoder, loaded now if it was not; a server calls this before it says that it serves."""
-        if self._encoder is None:
-            self._encoder = self._open_encoder()
-        return self._encoder
+        with self._encoder_lock:
+            if self._encoder is None:
+                self._encoder = self._open_encoder()
+            return self._encoder
 
     def search(self, request: SearchRequest) -> SearchResponse:
         request.validate()
@@ -51,7 +59,7 @@ class Router:
         if request.mode != "bm25":
             vector = request.vector if request.vector is not None else self._encode(request.query)
             clock.lap("encode")
-        calls = Calls(self._pool, self._membership, deadline)
+        calls = Calls(self._pools, self._membership, deadline)
         dense, bm25 = self._candidates(request, vector, calls, clock)
         ranked, score_kind = _rank(request, dense, bm25)
         clock.lap("fuse")
@@ -71,7 +79,7 @@ class Router:
         )
 
     def get_passages(self, names: Sequence[PassageName]) -> list[Passage]:
-        calls = Calls(self._pool, self._membership, Deadline(None))
+        calls = Calls(self._pools, self._membership, Deadline(None))
         answers = calls.each(lambda shard, timeout: shard.lookup(names, timeout))
         calls.raise_failures()
         found: list[Passage] = []
@@ -99,7 +107,8 @@ class Router:
         )
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
         self._membership.close()
 
     def _encode(self, text: str) -> NDArray[np.float32]:

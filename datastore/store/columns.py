@@ -1,8 +1,9 @@
 """Row-aligned columns of a segment: stable names and attributes, in one Arrow IPC file, memory-mapped.
 
 Columns `document_id` (string), `chunk_index` (int32), `source` (string), then one per attribute, named
-`attribute.NAME`: bool, int64, double or string by the values seen in the segment. Integers beyond 64 bits and mixed
-kinds become strings; a passage without the attribute has null.
+`attribute.NAME`: bool, int64, double or string by the values seen in the segment. Integers and floats together become
+double, where that is exact. Integers beyond 64 bits and other mixtures become strings, as Python writes the values. A
+passage without the attribute has null.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from datastore.errors import DataLoss
 
 ATTRIBUTE_PREFIX = "attribute."
 _INT64 = range(-(1 << 63), 1 << 63)
+_EXACT_IN_DOUBLE = range(-(1 << 53), (1 << 53) + 1)
 
 
 class ColumnsWriter:
@@ -55,15 +57,16 @@ class ColumnsWriter:
 
 def _attribute_column(values: dict[int, AttributeValue], rows: int) -> pa.Array:
     kinds = {type(value) for value in values.values()}
+    integers = [value for value in values.values() if isinstance(value, int)]
     if kinds == {bool}:
         kind = pa.bool_()
-    elif kinds == {int} and all(value in _INT64 for value in values.values()):
+    elif kinds == {int} and all(value in _INT64 for value in integers):
         kind = pa.int64()
-    elif kinds <= {int, float}:
+    elif kinds == {float} or (kinds == {int, float} and all(value in _EXACT_IN_DOUBLE for value in integers)):
         kind = pa.float64()
     else:
         kind = pa.large_string()
-        values = {row: value if isinstance(value, str) else str(value) for row, value in values.items()}
+        values = {row: str(value) for row, value in values.items()}
     return pa.array([values.get(row) for row in range(rows)], kind)
 
 

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from datastore.ann.spec import IndexSpec
 from datastore.config import BuildConfig
 from datastore.encoders.fingerprint import EncoderFingerprint
-from datastore.errors import DataLoss, FailedPrecondition, NotFound
+from datastore.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound
 from datastore.store.checksums import FileRecord, hash_bytes
 from datastore.store.durable import replace_file
 
@@ -26,8 +26,10 @@ FORMAT_VERSION = 1
 SUPPORTED_FEATURES: frozenset[str] = frozenset()
 """Features that a store may require of its reader beyond the base format; version 1 has none yet."""
 
+_CHECKSUM_NAME = "manifest_xxh3_128"
 _NO_CHECKSUM = "0" * 32
-_CHECKSUM_FIELD = re.compile(rb'"manifest_xxh3_128": "([0-9a-f]{32})"')
+_CHECKSUM_FIELD = re.compile(rf'"{_CHECKSUM_NAME}": "([0-9a-f]{{32}})"'.encode())
+"""In the file: XXH3-128 of all its bytes with this value as 32 zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,6 @@ class Manifest:
     format: str = FORMAT_NAME
     format_version: int = FORMAT_VERSION
     required_features: tuple[str, ...] = ()
-    manifest_xxh3_128: str = _NO_CHECKSUM
-    """Of the file's bytes with this value as 32 zeros."""
 
     @property
     def passages(self) -> int:
@@ -97,11 +97,11 @@ _ADAPTER = TypeAdapter(Manifest)
 
 def publish(store: Path, manifest: Manifest) -> None:
     """Make `manifest` the store's current generation, atomically. All its files must be on disk, synced, before."""
-    text = json.dumps(_ADAPTER.dump_python(manifest, mode="json"), indent=1, ensure_ascii=False).encode() + b"\n"
-    digest = hash_bytes(text).encode()
-    data, replaced = _CHECKSUM_FIELD.subn(b'"manifest_xxh3_128": "' + digest + b'"', text)
-    assert replaced == 1  # the field's name cannot occur inside a JSON string unescaped
-    replace_file(store / MANIFEST_NAME, data)
+    tree = _ADAPTER.dump_python(manifest, mode="json") | {_CHECKSUM_NAME: _NO_CHECKSUM}
+    data = json.dumps(tree, indent=1, ensure_ascii=False).encode() + b"\n"
+    field = _CHECKSUM_FIELD.search(data)
+    assert field is not None
+    replace_file(store / MANIFEST_NAME, data[: field.start(1)] + hash_bytes(data).encode() + data[field.end(1) :])
 
 
 def read_manifest(store: Path) -> Manifest:
@@ -109,6 +109,7 @@ def read_manifest(store: Path) -> Manifest:
 
     Raises:
         NotFound: the folder holds no datastore.
+        InvalidArgument: the manifest may not be read.
         FailedPrecondition: the format is of another version, or requires a feature that this version does not know.
         DataLoss: the manifest is not what was written.
     """
@@ -121,6 +122,10 @@ def read_manifest(store: Path) -> Manifest:
             f"no datastore at {store}: the folder {seen}",
             mend=f"build one: pergamon build --input PATH --store {store}",
         ) from None
+    except OSError as error:
+        raise InvalidArgument(
+            f"{path} cannot be read: {error.strerror}", mend="check what it is, and its permissions", field="store"
+        ) from None
     try:
         tree = json.loads(data)
         if not isinstance(tree, dict):
@@ -128,15 +133,21 @@ def read_manifest(store: Path) -> Manifest:
     except (ValueError, TypeError, RecursionError) as error:
         raise _corrupt(path, f"it is not a JSON object ({error})") from None
     _check_format(path, tree)
-    match = _CHECKSUM_FIELD.search(data)
-    if match is None:
+    field = _CHECKSUM_FIELD.search(data)  # quotes inside JSON strings are escaped, so no string can look like it
+    if field is None:
         raise _corrupt(path, "its checksum is missing")
-    if hash_bytes(data[: match.start(1)] + _NO_CHECKSUM.encode() + data[match.end(1) :]) != match[1].decode():
-        raise _corrupt(path, f"its bytes do not have the checksum {match[1].decode()}")
+    if hash_bytes(data[: field.start(1)] + _NO_CHECKSUM.encode() + data[field.end(1) :]) != field[1].decode():
+        raise _corrupt(path, f"its bytes do not have the checksum {field[1].decode()}")
     try:
         return _ADAPTER.validate_json(data)
     except ValidationError as error:
-        raise _corrupt(path, str(error.errors()[0]["msg"])) from None
+        # Its bytes are what was written, so it was written by a program that differs from this one.
+        first = error.errors()[0]
+        raise FailedPrecondition(
+            f"{path} was written by {tree.get('writer')!r} with a value that this program does not know: "
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            mend="read it with the program that wrote it, or build the store again",
+        ) from None
 
 
 def _check_format(path: Path, tree: dict[str, Any]) -> None:

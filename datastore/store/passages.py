@@ -10,17 +10,17 @@ A document's passages are neighbours, in order, so one entry finds them all.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from rocksdict import (
     AccessType,
     BlockBasedOptions,
-    Cache,
     DBCompressionType,
     Options,
     Rdict,
@@ -33,7 +33,8 @@ from datastore.documents import Passage, PassageName
 from datastore.errors import DataLoss, ResourceExhausted
 
 _BLOCK_BYTES = 16 << 10
-_CACHE_BYTES = 32 << 20
+_WRITE_BUFFER_BYTES = 32 << 20
+_NO_SPACE = ("No space left on device", "Disk quota exceeded", "File too large")
 _BINDING_NOTE = "rocksdict-config.json"
 _RUN = struct.Struct(">QI")
 
@@ -45,7 +46,8 @@ def _options() -> Options:
     table = BlockBasedOptions()
     table.set_block_size(_BLOCK_BYTES)
     table.set_bloom_filter(10, False)
-    table.set_block_cache(Cache(_CACHE_BYTES))
+    # The kernel keeps what is read often. A cache of ours made ten rows no faster, and each segment would have its own.
+    table.disable_cache()
     options.set_block_based_table_factory(table)
     return options
 
@@ -55,7 +57,7 @@ def _passage_key(row: int) -> bytes:
 
 
 def _document_key(document_id: str) -> bytes:
-    return b"d" + document_id.encode()
+    return b"d" + document_id.encode(errors="surrogatepass")  # no stored id has surrogates, but one may be asked for
 
 
 class PassageWriter:
@@ -64,8 +66,9 @@ class PassageWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         options = _options()
-        options.set_write_buffer_size(32 << 20)
-        self._db = Rdict(str(path), options)
+        options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+        with _calls(path):
+            self._db = Rdict(str(path), options)
         # No log: a segment that was not finished is thrown away, a finished one is flushed and synced.
         self._write_options = WriteOptions()
         self._write_options.disable_wal = True  # type: ignore[assignment, method-assign]  # its stub is wrong
@@ -90,28 +93,27 @@ class PassageWriter:
             batch.put(_document_key(self._run_document), run)
 
     def _write(self, batch: WriteBatch) -> None:
-        try:
+        with _calls(self._path):
             self._db.write(batch, write_opt=self._write_options)
-        except Exception as error:  # the binding raises bare Exception with RocksDB's status text
-            raise _storage_error(self._path, error) from None
 
     def close(self) -> None:
         """Flush, compact to sorted tables, and leave only what reading needs."""
         batch = WriteBatch(raw_mode=True)
         self._end_run(batch)
         self._write(batch)
-        try:
+        with _calls(self._path):
             self._db.flush()
             self._db.compact_range(None, None)
             self._db.close()
-        except Exception as error:  # as above
-            raise _storage_error(self._path, error) from None
         # RocksDB's log of this run, and the binding's note that the store is in raw mode, written anew at each open.
         for useless in [*self._path.glob("LOG*"), self._path / _BINDING_NOTE]:
             useless.unlink(missing_ok=True)
 
     def abort(self) -> None:
-        self._db.close()
+        """Let go of the files, whatever state they are in: they will be removed."""
+        # Closing writes what is left in memory, which a full disk refuses once more.
+        with contextlib.suppress(DataLoss, ResourceExhausted), _calls(self._path):
+            self._db.close()
 
 
 class PassageStore:
@@ -121,17 +123,14 @@ class PassageStore:
         self._path = path
         options = _options()
         options.set_max_open_files(-1)  # all tables are opened now and stay open
-        try:
-            with tempfile.TemporaryDirectory(prefix="pergamon-") as stand_in:
-                # The binding writes a note into the folder that it opens, even to read; a store stays as it is.
-                for file in path.iterdir():
-                    Path(stand_in, file.name).symlink_to(file.absolute())
-                self._db = Rdict(stand_in, options, access_type=AccessType.read_only())
-            reading = ReadOptions()
-            reading.set_verify_checksums(True)
-            self._db.set_read_options(reading)
-        except Exception as error:  # the binding raises bare Exception with RocksDB's status text
-            raise _storage_error(path, error) from None
+        with _calls(path), tempfile.TemporaryDirectory(prefix="pergamon-") as stand_in:
+            # The binding writes a note into the folder that it opens, even to read; a store stays as it is.
+            for file in path.iterdir():
+                Path(stand_in, file.name).symlink_to(file.absolute())
+            self._db = Rdict(stand_in, options, access_type=AccessType.read_only())
+        reading = ReadOptions()
+        reading.set_verify_checksums(True)
+        self._db.set_read_options(reading)
 
     def get(self, rows: Sequence[int]) -> list[Passage]:
         """The passages at `rows`, in that order.
@@ -162,21 +161,22 @@ class PassageStore:
         return rows
 
     def _get(self, keys: list[bytes]) -> list[bytes | None]:
-        if not keys:
-            return []
-        try:
+        with _calls(self._path):
             values: list[bytes | None] = self._db.get(list(keys)) or []
-        except Exception as error:  # the binding raises bare Exception with RocksDB's status text
-            raise _storage_error(self._path, error) from None
         return values
 
     def close(self) -> None:
         self._db.close()
 
 
-def _storage_error(path: Path, error: Exception) -> DataLoss | ResourceExhausted:
-    if "No space left" in str(error):
-        return ResourceExhausted(
-            f"no space left on the device while writing {path}", mend="free some space and run again"
-        )
-    return DataLoss(f"{path}: {error}", mend="restore the folder from a copy, or build the store again")
+@contextlib.contextmanager
+def _calls(path: Path) -> Iterator[None]:
+    """Turn what the binding raises into ours: bare Exception, with RocksDB's words for what happened."""
+    try:
+        yield
+    except Exception as error:
+        if any(words in str(error) for words in _NO_SPACE):
+            raise ResourceExhausted(
+                f"no space left while writing {path}: {error}", mend="free some space and run again"
+            ) from None
+        raise DataLoss(f"{path}: {error}", mend="restore the folder from a copy, or build the store again") from None

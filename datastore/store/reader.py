@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,37 +50,27 @@ class StoreReader:
             check_size(path, file)
         template = self.manifest.template
         self.template: Template = load_template(self.manifest.index, path / template.path if template else None)
-        self.segments: list[Segment] = []
-        try:
-            for record in records:
-                self.segments.append(self._open_segment(record))
-            folders = [path / SEGMENTS_FOLDER / record.segment_id / BM25 for record in records]
-            self.bm25 = Bm25Index(folders, self.manifest.config.bm25.analyzer) if folders else None
-        except BaseException:
-            self._close_segments()
-            raise
+        with contextlib.ExitStack() as opened:
+            self.segments = [self._open_segment(record, opened) for record in records]
+            self.bm25: Bm25Index | None = None
+            if records:
+                folders = [path / SEGMENTS_FOLDER / record.segment_id / BM25 for record in records]
+                self.bm25 = Bm25Index(folders, self.manifest.config.bm25.analyzer)
+                opened.callback(self.bm25.close)
+            self._opened = opened.pop_all()
 
-    def _open_segment(self, record: SegmentRecord) -> Segment:
+    def _open_segment(self, record: SegmentRecord, opened: contextlib.ExitStack) -> Segment:
         folder = self.path / SEGMENTS_FOLDER / record.segment_id
         vectors = VectorFile(folder / VECTORS, record.passages, self.manifest.encoder.dimension)
-        return Segment(
-            record.segment_id,
-            PassageStore(folder / PASSAGES),
-            vectors,
-            Columns(folder / COLUMNS, record.passages),
-            self.template.open_segment(folder / ANN, vectors),
-        )
+        opened.callback(vectors.close)
+        passages = PassageStore(folder / PASSAGES)
+        opened.callback(passages.close)
+        columns = Columns(folder / COLUMNS, record.passages)
+        opened.callback(columns.close)
+        return Segment(record.segment_id, passages, vectors, columns, self.template.open_segment(folder / ANN, vectors))
 
     def close(self) -> None:
-        self._close_segments()
-        if self.bm25 is not None:
-            self.bm25.close()
-
-    def _close_segments(self) -> None:
-        for segment in self.segments:
-            segment.passages.close()
-            segment.vectors.close()
-            segment.columns.close()
+        self._opened.close()
 
 
 def shard_segments(segments: Sequence[SegmentRecord], shard: tuple[int, int]) -> list[SegmentRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,10 +39,15 @@ class SegmentWriter:
         self._folder = store / SEGMENTS_FOLDER / segment_id
         self._folder.mkdir(parents=True)
         self._encoder = encoder
-        self._passages = PassageWriter(self._folder / PASSAGES)
-        self._vectors = VectorWriter(self._folder / VECTORS, encoder.fingerprint.dimension)
         self._columns = ColumnsWriter(self._folder / COLUMNS)
-        self._bm25 = Bm25Writer(self._folder / BM25, analyzer)
+        with contextlib.ExitStack() as opened:
+            self._passages = PassageWriter(self._folder / PASSAGES)
+            opened.callback(self._passages.abort)
+            self._vectors = VectorWriter(self._folder / VECTORS, encoder.fingerprint.dimension)
+            opened.callback(self._vectors.abort)
+            self._bm25 = Bm25Writer(self._folder / BM25, analyzer)
+            opened.callback(self._bm25.abort)
+            self._opened = opened.pop_all()
         self.record = SegmentRecord(segment_id, 0, 0, 0, 0, 0, ())
         """Counts so far; files are recorded when the whole segment is sealed."""
 
@@ -73,9 +79,7 @@ class SegmentWriter:
 
     def abort(self) -> None:
         """Let go of every file of a segment that will not be finished."""
-        self._passages.abort()
-        self._vectors.close()
-        self._bm25.abort()
+        self._opened.close()
 
 
 def seal_segment(store: Path, record: SegmentRecord) -> SegmentRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from pathlib import Path
@@ -42,6 +43,11 @@ class VectorWriter:
 
     def close(self) -> None:
         self._file.close()
+
+    def abort(self) -> None:
+        """Let go of the file, whatever state it is in: it will be removed."""
+        with contextlib.suppress(OSError):  # closing writes the rest of the buffer, which a full disk refuses once more
+            self._file.close()
 
 
 class VectorFile:

@@ -42,6 +42,7 @@ def serve(
     listen: str = _LISTEN,
     shard: str = typer.Option("0/1", "--shard", help="I/N: serve the I-th of N parts, counted from 0."),
     encoder: str | None = typer.Option(None, "--encoder", help="Where to load the datastore's encoder from."),
+    warm_up_s: float = typer.Option(2.0, "--warm-up-s", help="Seconds of trial searches before it says it serves."),
     grace_s: float = _GRACE,
 ) -> None:
     """Serve a datastore, or one shard of it, over gRPC; prints the address when it is ready."""
@@ -52,6 +53,7 @@ def serve(
         server = RpcServer(listen, retriever=router, shard=held)
 
         def prepare() -> None:
+            held.warm_up(warm_up_s)
             # A shard behind a router gets encoded queries: its encoder is loaded only if somebody asks it directly.
             if part[1] == 1:
                 _warm_up(router)

@@ -1,0 +1,398 @@
+"""Many shards answer as one does, and an answer says what it rests on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pytest
+
+from datastore.documents import PassageName
+from datastore.encoders.hashing import HashingEncoder
+from datastore.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from datastore.store.manifest import publish, read_manifest
+from retriever.api import Fusion, Hit, Mode, SearchRequest, SearchResponse
+from retriever.client import open_target
+from retriever.fanout import Membership
+from retriever.fusion import fuse
+from retriever.local_shard import LocalShard
+from retriever.router import FUSION_DEPTH, Router
+from retriever.rpc.remote_shard import RemoteShard
+from retriever.shard import Candidate, Shard
+
+TWIN = "granite harbour lantern under a copper sky"
+GENERATED = ["badens konor rutuvel", "granite lantern", TWIN, f"{TWIN} baden mitus", "sky koden koden", "?!", "the of"]
+TIE = 1e-5
+Route = Callable[[Sequence[Shard]], Router]
+Sharded = Callable[[Path, int], Router]
+
+
+class Servers(Protocol):
+    def shards(self, store: Path, count: int) -> list[str]: ...
+
+    def start(self, *commands: Sequence[str | Path], listen: str = ...) -> list[str]: ...
+
+    def kill(self, address: str) -> None: ...
+
+    def signal(self, address: str, number: int) -> None: ...
+
+
+@pytest.fixture(params=["generated", "cacm", "scifact", "vaswani"], scope="module")
+def case(
+    request: pytest.FixtureRequest, collection: Callable[[str], Path], build_store: Callable[..., Path]
+) -> tuple[Path, list[str]]:
+    """A store and queries for it."""
+    if request.param == "generated":
+        return request.getfixturevalue("flat_store"), GENERATED
+    folder = collection(request.param)
+    with (folder / "queries.jsonl").open(encoding="utf-8") as lines:
+        queries = [json.loads(line)["text"] for line, _ in zip(lines, range(15), strict=False)]
+    if request.param == "vaswani":
+        return build_store(folder, chunk={"words": 20}), queries
+    return request.getfixturevalue(f"{request.param}_store"), queries
+
+
+def names(response: SearchResponse) -> list[PassageName]:
+    return [hit.name for hit in response.hits]
+
+
+def scores(response: SearchResponse) -> list[float]:
+    return [hit.score for hit in response.hits]
+
+
+def contents(hit: Hit) -> tuple[object, ...]:
+    return hit.title, hit.text, hit.source, hit.start, hit.end, hit.attributes
+
+
+@pytest.mark.parametrize("count", [2, 7])
+def test_dense_of_many_shards_is_that_of_one(case: tuple[Path, list[str]], sharded: Sharded, count: int) -> None:
+    store, queries = case
+    for query in queries:
+        for k in (1, 10, 250):
+            one, many = (sharded(store, n).search(SearchRequest(query, k, "dense")) for n in (1, count))
+            assert many.hits == one.hits
+            assert many.coverage.passages_searched == one.coverage.passages_searched == one.coverage.passages_total
+            assert many.coverage.shards_ok == count
+
+
+@pytest.mark.parametrize("count", [2, 7])
+def test_bm25_of_many_shards_is_that_of_one(case: tuple[Path, list[str]], sharded: Sharded, count: int) -> None:
+    store, queries = case
+    for query in queries:
+        one, many = (sharded(store, n).search(SearchRequest(query, 100, "bm25")) for n in (1, count))
+        assert_same_up_to_ties(one, many)
+
+
+def assert_same_up_to_ties(one: SearchResponse, many: SearchResponse) -> None:
+    """Scores within TIE at each rank and of each passage; where the passages at a rank differ, they tie."""
+    assert len(one.hits) == len(many.hits)
+    assert scores(many) == pytest.approx(scores(one), rel=0, abs=TIE)
+    by_name = {hit.name: hit for hit in one.hits}
+    for hit, other in zip(many.hits, one.hits, strict=True):
+        if hit.name in by_name:
+            assert hit.score == pytest.approx(by_name[hit.name].score, rel=0, abs=TIE)
+            assert contents(hit) == contents(by_name[hit.name])
+        else:  # it ties with the last
+            assert hit.score == pytest.approx(one.hits[-1].score, rel=0, abs=TIE)
+        if hit.name != other.name:
+            assert hit.score == pytest.approx(other.score, rel=0, abs=TIE)
+
+
+@pytest.mark.parametrize("fusion", [Fusion(), Fusion("convex", dense_weight=0.3)])
+def test_hybrid_is_the_fusion_of_both_sides(case: tuple[Path, list[str]], sharded: Sharded, fusion: Fusion) -> None:
+    store, queries = case
+    router = sharded(store, 2)
+    for query in queries:
+        hybrid = router.search(SearchRequest(query, 20, fusion=fusion))
+        dense, bm25 = (
+            [Candidate(hit.document_id, hit.chunk_index, hit.score, "", 0) for hit in response.hits]
+            for response in (router.search(SearchRequest(query, FUSION_DEPTH, mode)) for mode in ("dense", "bm25"))
+        )
+        wanted = fuse(dense, bm25, fusion)[:20]
+        assert [(hit.name, hit.score, hit.dense_score, hit.bm25_score) for hit in hybrid.hits] == [
+            (one.candidate.name, one.score, one.dense_score, one.bm25_score) for one in wanted
+        ]
+        assert hybrid.score_kind == fusion.method
+
+
+@pytest.mark.parametrize("case", ["generated", "cacm", "scifact"], indirect=True)  # vaswani's passages tie too often
+@pytest.mark.parametrize("fusion", [Fusion(), Fusion("convex", dense_weight=0.3)])
+def test_hybrid_of_many_shards_is_that_of_one(case: tuple[Path, list[str]], sharded: Sharded, fusion: Fusion) -> None:
+    store, queries = case
+    without_ties = 0
+    for query in queries:
+        one, two, seven = (sharded(store, n).search(SearchRequest(query, 20, fusion=fusion)) for n in (1, 2, 7))
+        fused_bm25 = scores(sharded(store, 1).search(SearchRequest(query, 101, "bm25")))
+        if all(better - worse > TIE for better, worse in pairwise(fused_bm25)):
+            without_ties += 1
+            for many in (two, seven):
+                assert names(many) == names(one)
+                assert scores(many) == pytest.approx(scores(one), rel=0, abs=TIE)
+                assert [hit.dense_score for hit in many.hits] == [hit.dense_score for hit in one.hits]
+    assert without_ties > len(queries) / 4
+
+
+def test_seven_shards_over_two_segments(two_segments: Path, sharded: Sharded) -> None:
+    modes: tuple[Mode, ...] = ("dense", "bm25")
+    for query in GENERATED:
+        for mode in modes:
+            one, seven = (sharded(two_segments, n).search(SearchRequest(query, 10, mode)) for n in (1, 7))
+            assert_same_up_to_ties(one, seven)
+            assert seven.coverage == replace(one.coverage, shards_total=7, shards_ok=7)
+
+
+@pytest.mark.parametrize("count", [2, 7])
+def test_recall_of_ivf_never_falls_with_shards(ivf_store: Path, flat_store: Path, sharded: Sharded, count: int) -> None:
+    depth_matters = 0
+    for query in [f"{a} {b}" for a in ("baden", "konor", "mitu", "rulax") for b in ("laxvel", "tus", "sky", "minor")]:
+        request = SearchRequest(query, 10, "dense", candidate_depth=42, nprobe=4)
+        exact = sharded(flat_store, 1).search(request)
+        one, many = (sharded(ivf_store, n).search(request) for n in (1, count))
+        assert len(one.hits) == len(many.hits) == 10
+        # A superset of candidates, scored exactly: at no rank is the score lower, or above the true one.
+        for hit, single, true in zip(many.hits, one.hits, exact.hits, strict=True):
+            assert single.score <= hit.score <= true.score
+        best = {hit.score for hit in exact.hits}
+        assert sum(hit.score in best for hit in many.hits) >= sum(hit.score in best for hit in one.hits)
+        depth_matters += scores(one) != scores(exact)
+    assert depth_matters
+
+
+def test_more_is_asked_than_there_is(two_segments: Path, sharded: Sharded) -> None:
+    router = sharded(two_segments, 2)
+    passages = router.info().passages
+    everything = router.search(SearchRequest("granite harbour", 10_000, "dense"))
+    assert len(set(names(everything))) == len(everything.hits) == passages
+    assert [hit.rank for hit in everything.hits] == list(range(1, passages + 1))
+    lexical = router.search(SearchRequest("granite harbour", 10_000, "bm25"))
+    assert 1500 <= len(lexical.hits) < passages
+    assert all("granite" in hit.text or "harbour" in f"{hit.title} {hit.text}" for hit in lexical.hits)
+
+
+@pytest.mark.parametrize("query", ["the of and", "?! ...", "🙂"])
+def test_a_query_without_terms(two_segments: Path, sharded: Sharded, query: str) -> None:
+    router = sharded(two_segments, 2)
+    assert router.search(SearchRequest(query, mode="bm25")).hits == ()
+    hybrid = router.search(SearchRequest(query))
+    assert len(hybrid.hits) == 10
+    assert {hit.bm25_score for hit in hybrid.hits} == {None}
+    assert names(hybrid) == names(router.search(SearchRequest(query, mode="dense")))
+
+
+def test_a_given_vector_is_searched_in_place_of_the_query(flat_store: Path, sharded: Sharded) -> None:
+    router = sharded(flat_store, 2)
+    vector = HashingEncoder().encode_queries(["koden"])[0]
+    given = router.search(SearchRequest(mode="dense", vector=vector))
+    assert given.hits == router.search(SearchRequest("koden", mode="dense")).hits
+    for bad in (vector[:-1], np.full(256, np.nan, np.float32)):
+        with pytest.raises(InvalidArgument) as caught:
+            router.search(SearchRequest(mode="dense", vector=bad))
+        assert caught.value.field == "vector"
+
+
+def test_passages_by_name_come_from_every_shard(flat_store: Path, sharded: Sharded) -> None:
+    router = sharded(flat_store, 7)
+    found = router.search(SearchRequest(TWIN, 200))
+    passages = router.get_passages(names(found))
+    assert [(p.name, p.text) for p in passages] == [(hit.name, hit.text) for hit in found.hits]
+    with pytest.raises(NotFound, match="no passage 7 of document 'text-1'"):
+        router.get_passages([names(found)[0], PassageName("text-1", 7)])
+
+
+def test_sixteen_threads_get_the_answers_of_one(flat_store: Path, sharded: Sharded) -> None:
+    kinds = (
+        SearchRequest(k=5, mode="dense"),
+        SearchRequest(k=50, mode="bm25"),
+        SearchRequest(k=10),
+        SearchRequest(k=10, fusion=Fusion("convex")),
+    )
+    requests = [replace(kind, query=query) for query in GENERATED for kind in kinds] * 4
+    router = sharded(flat_store, 2)
+    wanted = [router.search(request).hits for request in requests]
+    with ThreadPoolExecutor(16) as threads:
+        assert [response.hits for response in threads.map(router.search, requests)] == wanted
+
+
+def test_the_encoder_is_opened_once(two_segments: Path) -> None:
+    opened: list[float] = []
+
+    def open_slowly() -> HashingEncoder:
+        opened.append(time.monotonic())
+        time.sleep(0.05)
+        return HashingEncoder()
+
+    router = Router(Membership([LocalShard(two_segments)]), open_slowly)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: router.search(SearchRequest("sky", 1, "dense")), range(8)))
+    router.close()
+    assert len(opened) == 1
+
+
+def test_shards_of_two_datastores_are_refused(flat_store: Path, two_segments: Path, route: Route) -> None:
+    mixed = route([LocalShard(flat_store, (0, 2)), LocalShard(two_segments, (1, 2))])
+    with pytest.raises(FailedPrecondition, match=r"1/2 of datastore .*0/2 of .*shards of one datastore"):
+        mixed.search(SearchRequest("sky"))
+    uneven = route([LocalShard(flat_store, (0, 2)), LocalShard(flat_store, (1, 3))])
+    with pytest.raises(FailedPrecondition, match=r"shards of one datastore"):
+        uneven.search(SearchRequest("sky"))
+    twice = route([LocalShard(flat_store, (0, 2)), LocalShard(flat_store, (0, 2))])
+    with pytest.raises(FailedPrecondition, match="both serve shard 0/2"):
+        twice.search(SearchRequest("sky"))
+
+
+def test_a_shard_without_an_address_lowers_coverage(flat_store: Path, route: Route, sharded: Sharded) -> None:
+    shard = LocalShard(flat_store, (0, 2))
+    router = route([shard])
+    coverage = router.search(SearchRequest("sky")).coverage
+    assert (coverage.shards_total, coverage.shards_ok, coverage.complete) == (2, 1, False)
+    assert coverage.passages_searched == shard.describe().passages < coverage.passages_total
+    assert coverage.failures == {"shard 1/2": "no address of it was given"}
+    with pytest.raises(Unavailable, match=r"1 of 2 shards did not answer \(shard 1/2"):
+        router.search(SearchRequest("sky", require_complete=True))
+    with pytest.raises(Unavailable, match="shard 1/2"):  # it might hold them
+        router.get_passages([PassageName("text-1", 0)])
+
+
+def test_a_shard_of_an_older_generation_does_not_count(flat_store: Path, route: Route, tmp_path: Path) -> None:
+    newer = Path(shutil.copytree(flat_store, tmp_path / "newer"))
+    publish(newer, replace(read_manifest(newer), generation=2))
+    old, new = LocalShard(flat_store, (0, 2)), LocalShard(newer, (1, 2))
+    response = route([old, new]).search(SearchRequest(TWIN, 50))
+    assert response.generation == 2
+    assert response.coverage.passages_searched == new.describe().passages
+    assert list(response.coverage.failures) == [old.name]
+    assert "generation 1, others from 2" in response.coverage.failures[old.name]
+    assert all(passage is not None for passage in new.lookup(names(response)))
+
+
+def test_time_that_is_over(flat_store: Path, sharded: Sharded) -> None:
+    with pytest.raises(DeadlineExceeded, match="0 s allowed"):
+        sharded(flat_store, 2).search(SearchRequest("sky", timeout_s=0.0))
+
+
+@pytest.fixture
+def closed_port() -> Iterator[str]:
+    """An address where nobody listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{unused.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "dense", "bm25"])
+def test_a_shard_that_nobody_serves(flat_store: Path, route: Route, closed_port: str, mode: Mode) -> None:
+    alive = LocalShard(flat_store, (1, 2))
+    router = route([RemoteShard(closed_port), alive])
+    request = SearchRequest("sky lantern", 20, mode)
+    response = router.search(request)
+    assert len(response.hits) == 20
+    assert all(passage is not None for passage in alive.lookup(names(response)))
+    assert response.coverage.passages_searched == alive.describe().passages
+    assert list(response.coverage.failures) == [closed_port]
+    with pytest.raises(Unavailable, match=f"1 of 2 shards did not answer .*{closed_port}"):
+        router.search(replace(request, require_complete=True))
+    with pytest.raises(Unavailable, match=closed_port):
+        router.get_passages(names(response)[:1])
+
+
+def test_no_shard_at_all(route: Route, closed_port: str) -> None:
+    router = route([RemoteShard(closed_port)])
+    for ask in (lambda: router.search(SearchRequest("sky", mode="bm25")), router.info):
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            ask()
+
+
+def test_a_killed_shard(
+    servers: Servers, two_segments: Path, route: Route, eventually: Callable[[Callable[[], bool]], None]
+) -> None:
+    first, second = servers.shards(two_segments, 2)
+    router = route([RemoteShard(first), RemoteShard(second)])
+    whole = router.search(SearchRequest(TWIN, 20))
+    assert whole.coverage.complete
+    servers.kill(first)
+    partial = router.search(SearchRequest(TWIN, 20))
+    assert list(partial.coverage.failures) == [first]
+    assert 0 < partial.coverage.passages_searched < partial.coverage.passages_total == router.info().passages
+    with pytest.raises(Unavailable, match=first):
+        router.search(SearchRequest(TWIN, 20, require_complete=True))
+
+    servers.start(["serve", two_segments, "--shard", "0/2", "--warm-up-s", "0"], listen=first)
+    eventually(lambda: router.search(SearchRequest(TWIN, 20)).coverage.complete)
+    assert router.search(SearchRequest(TWIN, 20)).hits == whole.hits
+
+
+def test_another_datastore_at_a_known_address_is_refused(
+    servers: Servers,
+    two_segments: Path,
+    flat_store: Path,
+    route: Route,
+    eventually: Callable[[Callable[[], bool]], None],
+) -> None:
+    (address,) = servers.shards(two_segments, 1)
+    router = route([RemoteShard(address)])
+    router.search(SearchRequest(TWIN))
+    servers.kill(address)
+    with pytest.raises(Unavailable):
+        router.search(SearchRequest(TWIN))
+    servers.start(["serve", flat_store, "--warm-up-s", "0"], listen=address)
+
+    def connected() -> bool:
+        try:
+            router.search(SearchRequest(TWIN))
+        except Unavailable:
+            return False  # the client waits a little before it connects again
+        except FailedPrecondition:
+            pass
+        return True
+
+    eventually(connected)
+    with pytest.raises(FailedPrecondition, match="restart the router"):
+        router.search(SearchRequest(TWIN))
+
+
+def test_a_shard_that_hangs(servers: Servers, two_segments: Path, route: Route) -> None:
+    stopped, alive = servers.shards(two_segments, 2)
+    router = route([RemoteShard(stopped), RemoteShard(alive)])
+    assert router.search(SearchRequest(TWIN)).coverage.complete
+    servers.signal(stopped, signal.SIGSTOP)
+    modes: tuple[Mode, ...] = ("hybrid", "dense", "bm25")
+    for mode in modes:
+        begin = time.monotonic()
+        response = router.search(SearchRequest(TWIN, mode=mode, timeout_s=1.0))
+        assert time.monotonic() - begin < 1.0
+        assert len(response.hits) == 10
+        assert list(response.coverage.failures) == [stopped]
+        with pytest.raises(Unavailable, match=stopped):
+            router.search(SearchRequest(TWIN, mode=mode, timeout_s=1.0, require_complete=True))
+
+    # Many calls that hang hold up none to the other shard, not even when they outnumber the threads.
+    def search(_: int) -> tuple[SearchResponse, float]:
+        begin = time.monotonic()
+        return router.search(SearchRequest(TWIN, timeout_s=2.0)), time.monotonic() - begin
+
+    with ThreadPoolExecutor(24) as threads:
+        answers = list(threads.map(search, range(24)))
+    assert [list(response.coverage.failures) for response, _ in answers] == [[stopped]] * 24
+    assert max(seconds for _, seconds in answers) < 2.0
+
+    servers.signal(stopped, signal.SIGCONT)
+    assert router.search(SearchRequest(TWIN, timeout_s=10.0)).coverage.complete
+
+
+def test_the_encoder_of_a_server_is_not_the_callers_to_choose() -> None:
+    with pytest.raises(InvalidArgument, match="a server encodes queries itself"):
+        open_target("grpc://127.0.0.1:7700", "hashing")
+
+
+def test_a_query_that_is_no_text_is_refused_here_as_over_the_wire(two_segments: Path, sharded: Sharded) -> None:
+    with pytest.raises(InvalidArgument, match=r"'\\udcff' at position 3"):
+        sharded(two_segments, 2).search(SearchRequest("caf\udcff"))
