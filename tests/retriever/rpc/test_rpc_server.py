@@ -170,7 +170,7 @@ def test_a_call_without_deadline_has_no_timeout(serve: Serve, make_retriever: Ca
 def test_a_call_whose_deadline_has_passed_is_not_computed() -> None:
     """Over a real connection gRPC ends most such calls itself; only a busy server meets one."""
 
-    class Aborted(Exception):  # noqa: N818
+    class Aborted(Exception):
         pass
 
     class Expired:
