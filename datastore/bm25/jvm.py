@@ -54,8 +54,8 @@ _JAVA_ERRORS: dict[str, tuple[type[PergamonError], str]] = {
 }
 """Java class, subclasses included -> what to raise instead, and the mend."""
 _YOUNG_MB = 128
-"""Of the heap, for new objects. A search leaves up to 1 MiB of them, so the default size is collected every 25 searches;
-a collection holds a search up by 1 ms when cores are free and by 10 when they are busy."""
+"""Of the heap, for new objects. A search leaves up to 1 MiB of them, and the default size is full after 25 searches; a
+collection holds a search up by 1 ms when cores are free and by 10 when they are busy."""
 _END_S = 5.0
 """How long the end of the process waits for calls of other threads."""
 _NO_SPACE = ("No space left on device", "Disk quota exceeded", "File too large")
