@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 BIN=${BIN:-.venv/bin}
 STORE=${STORE:-.quickstart/python.store}
 DOCUMENTS=${DOCUMENTS:-1000}
-QUESTION=${QUESTION:-"What does the with statement do?"}
+QUESTION=${QUESTION:-"What happens when an assert statement fails?"}
 
 work=$(mktemp -d)
 pids=()
