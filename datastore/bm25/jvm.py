@@ -128,6 +128,8 @@ class _Machine:
             with self._calls_changed:
                 self.ending = True
                 self._calls_changed.wait_for(lambda: self._calls == 0, timeout=_END_S)
+            # The bridge's own thread, which returns Python's objects, must not outlive the interpreter either.
+            java_class("org.jpype.ref.JPypeReferenceQueue").getInstance().stop()
 
     def _start(self) -> None:
         import jpype

@@ -60,10 +60,14 @@ def test_shards_hold_the_whole_store(flat_store: Path, count: int) -> None:
 
 def test_any_missing_or_cut_file_is_named(ivf_store: Path) -> None:
     manifest = read_manifest(ivf_store)
+    assert manifest.rejects.file is not None
     for record in manifest.files():
         path = ivf_store / record.path
         content = path.read_bytes()
         path.unlink()
+        if record == manifest.rejects.file:  # a list for people, which no search needs
+            StoreReader(ivf_store).close()
+            continue
         with pytest.raises(DataLoss, match=f"{path} is missing: No such file or directory") as caught:
             StoreReader(ivf_store)
         assert caught.value.mend

@@ -1,0 +1,62 @@
+"""A store of every released format opens for ever, and answers what it answered when it was written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from datastore.documents import PassageName
+from datastore.info import describe_store
+from datastore.store.manifest import read_manifest
+from datastore.verify import verify
+from retriever.api import SearchRequest
+from retriever.client import open_store
+
+HERE = Path(__file__).parent
+KEPT = sorted(path.parent.name for path in HERE.glob("v*/manifest.json"))
+
+
+@pytest.fixture(params=KEPT)
+def store(request: pytest.FixtureRequest) -> Path:
+    return HERE / str(request.param)
+
+
+def test_the_kept_stores() -> None:
+    assert KEPT == ["v1-flat"]
+
+
+def test_it_is_sound(store: Path) -> None:
+    report = verify(store)
+    assert (report.problems, report.orphans) == ((), ())
+
+
+def test_what_it_holds(store: Path) -> None:
+    info = describe_store(store)
+    assert (info.format_version, info.generation) == (1, 1)
+    assert (info.documents, info.passages, info.segments, info.rejected) == (12, 13, 2, 1)
+    assert read_manifest(store).config.chunk.words == 20
+
+
+def test_it_answers_as_it_did(store: Path) -> None:
+    retriever = open_store(store)
+    for expected in json.loads((HERE / f"{store.name}.expected.json").read_text(encoding="utf-8")):
+        response = retriever.search(SearchRequest(expected["query"], k=20, mode=expected["mode"]))
+        hits = [
+            [hit.document_id, hit.chunk_index, pytest.approx(hit.score, abs=2e-6), hit.text] for hit in response.hits
+        ]
+        assert expected["hits"] == hits, (expected["query"], expected["mode"])
+    retriever.close()
+
+
+def test_its_passages_are_whole(store: Path) -> None:
+    retriever = open_store(store)
+    names = [PassageName("lamp", 1), PassageName("storm", 0), PassageName("empty", 0), PassageName("灯台", 0)]
+    lamp, storm, empty, lighthouse = retriever.get_passages(names)
+    retriever.close()
+    assert (lamp.title, lamp.attributes) == ("The lamp", {"year": 1871, "lit": True})
+    assert lamp.end - lamp.start == len(lamp.text)
+    assert (storm.title, storm.attributes) == ("", {"year": 1888, "lit": False})
+    assert (empty.title, empty.text) == ("A title without a text", "")
+    assert (lighthouse.source, lighthouse.text) == ("lighthouse.jsonl", "灯台は夜の海を照らす。")
