@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -67,10 +68,13 @@ def open_encoder(config: EncoderConfig) -> Encoder:
     """
     if config.name in ENCODERS:
         return ENCODERS[config.name](config)
-    if "/" in config.name or Path(config.name).is_dir():
+    folder = Path(config.name)
+    if "/" in config.name or folder.is_dir():
         from datastore.encoders.sentence_transformer import SentenceTransformerEncoder
 
-        return SentenceTransformerEncoder(config, config.name)
+        # A store is searched from other folders than it was built in.
+        named = replace(config, name=str(folder.resolve())) if folder.is_dir() else config
+        return SentenceTransformerEncoder(named, named.name)
     raise InvalidArgument(
         f"no encoder is called {config.name!r}; there are {', '.join(sorted(ENCODERS))}",
         mend="use one of those, a model's hub name (with its owner: owner/model) or the path of a model's folder",

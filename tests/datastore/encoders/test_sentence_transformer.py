@@ -50,6 +50,13 @@ def test_vectors_may_keep_their_length(tiny_model: Path, tiny: Encoder) -> None:
     np.testing.assert_allclose(vectors / lengths, tiny.encode_queries(["a heron", "reeds"]), atol=1e-6)
 
 
+def test_a_relative_path_is_found_again_from_elsewhere(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy.parent)
+    built_with = open_encoder(EncoderConfig(name=f"./{copy.name}")).fingerprint
+    monkeypatch.chdir("/")
+    assert open_query_encoder(built_with).fingerprint == built_with
+
+
 def test_a_moved_copy_is_the_same_encoder(tiny: Encoder, copy: Path) -> None:
     (copy / "README.md").write_text("changed")
     (copy / ".cache").mkdir()
