@@ -70,7 +70,8 @@ def retrieval(
     if as_json:
         print_json(measures)
         return
-    table = Table(title=f"{beir.name} {split}, {mode.value}, {len(judged.queries)} queries")
+    typer.echo(f"{beir.name} {split}, {mode.value}, {len(judged.queries)} queries")
+    table = Table()
     table.add_column("measure")
     table.add_column("value", justify="right")
     for name, value in measures.items():

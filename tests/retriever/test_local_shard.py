@@ -88,7 +88,7 @@ def test_flat_dense_is_brute_force_where_all_scores_are_rounding_noise(
     shard: LocalShard, stored: tuple[list[PassageName], np.ndarray], oracle: Oracle
 ) -> None:
     """A query at right angles to every passage: each score is near 0, and the order is that of the last digits."""
-    directions = np.linalg.svd(stored[1].astype(np.float64))[2]
+    directions = np.linalg.svd(stored[1].astype(np.float64), full_matrices=False)[2]
     vector = directions[-1].astype(np.float32)
     wanted = oracle(vector)
     assert 0 < max(abs(score) for _, score in wanted) < 1e-3

@@ -367,22 +367,22 @@ def test_a_shard_that_hangs(servers: Servers, two_segments: Path, route: Route) 
     modes: tuple[Mode, ...] = ("hybrid", "dense", "bm25")
     for mode in modes:
         begin = time.monotonic()
-        response = router.search(SearchRequest(TWIN, mode=mode, timeout_s=1.0))
-        assert time.monotonic() - begin < 1.0
+        response = router.search(SearchRequest(TWIN, mode=mode, timeout_s=1.5))
+        assert time.monotonic() - begin < 1.5
         assert len(response.hits) == 10
         assert list(response.coverage.failures) == [stopped]
-        with pytest.raises(Unavailable, match=stopped):
-            router.search(SearchRequest(TWIN, mode=mode, timeout_s=1.0, require_complete=True))
+    with pytest.raises(Unavailable, match=stopped):
+        router.search(SearchRequest(TWIN, timeout_s=1.5, require_complete=True))
 
     # Many calls that hang hold up none to the other shard, not even when they outnumber the threads.
     def search(_: int) -> tuple[SearchResponse, float]:
         begin = time.monotonic()
-        return router.search(SearchRequest(TWIN, timeout_s=2.0)), time.monotonic() - begin
+        return router.search(SearchRequest(TWIN, timeout_s=3.0)), time.monotonic() - begin
 
     with ThreadPoolExecutor(24) as threads:
         answers = list(threads.map(search, range(24)))
     assert [list(response.coverage.failures) for response, _ in answers] == [[stopped]] * 24
-    assert max(seconds for _, seconds in answers) < 2.0
+    assert max(seconds for _, seconds in answers) < 3.0
 
     servers.signal(stopped, signal.SIGCONT)
     assert router.search(SearchRequest(TWIN, timeout_s=10.0)).coverage.complete
