@@ -97,6 +97,11 @@ class Membership:
         assert failure is not None
         raise failure
 
+    def every(self, holds: Callable[[ShardInfo], bool]) -> bool:
+        """Whether all shards are known, and something holds for each."""
+        with self._lock:
+            return len(self._infos) == len(self.shards) and all(map(holds, self._infos.values()))
+
     def close(self) -> None:
         for shard in self.shards:
             shard.close()

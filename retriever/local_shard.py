@@ -62,6 +62,7 @@ class LocalShard:
             index=manifest.index.describe(),
             bm25_k1=manifest.config.bm25.k1,
             bm25_b=manifest.config.bm25.b,
+            bm25_whole=self._reader.bm25_whole is not None,
             segments=tuple(segment.segment_id for segment in self._reader.segments),
         )
 
@@ -125,6 +126,9 @@ class LocalShard:
         settings = self._reader.manifest.config.bm25
         if self._reader.bm25 is None:
             return ShardResult(self._reader.manifest.generation, 0, ())
+        statistics = query.statistics
+        if statistics is None and (whole := self._reader.bm25_whole) not in (None, self._reader.bm25):
+            statistics = whole.statistics(query.text)
         depth = query.k + 1
         while True:
             rows, scores = self._reader.bm25.search(
@@ -132,7 +136,7 @@ class LocalShard:
                 min(depth, self._passages),
                 k1=settings.k1 if query.k1 is None else query.k1,
                 b=settings.b if query.b is None else query.b,
-                statistics=query.statistics,
+                statistics=statistics,
             )
             # Lucene breaks ties by row: all that tie with the k-th must be seen to break them by name.
             if len(rows) < depth or scores[-1] < scores[query.k - 1]:

@@ -125,14 +125,15 @@ class Router:
             assert vector is not None
             return shard.search_dense(DenseQuery(vector, depth, request.candidate_depth, request.nprobe, timeout_s))
 
-        def bm25_statistics(shard: Shard, timeout_s: float | None) -> Bm25Statistics | None:
-            return shard.bm25_statistics(request.query, timeout_s)[1] if calls.shard_count > 1 else None
+        def bm25_statistics(shard: Shard, timeout_s: float | None) -> Bm25Statistics:
+            return shard.bm25_statistics(request.query, timeout_s)[1]
 
         dense_calls = calls.start(search_dense) if request.mode != "bm25" else {}
         bm25_results: dict[Shard, ShardResult] = {}
         if request.mode != "dense":
-            parts = [part for part in calls.each(bm25_statistics).values() if part is not None]
-            statistics = Bm25Statistics.merge(parts) if parts else None
+            statistics = None
+            if calls.shard_count > 1 and not self._membership.every(lambda info: info.bm25_whole):
+                statistics = Bm25Statistics.merge(calls.each(bm25_statistics).values())
 
             def search_bm25(shard: Shard, timeout_s: float | None) -> ShardResult:
                 return shard.search_bm25(

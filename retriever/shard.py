@@ -59,7 +59,7 @@ class Bm25Query:
     text: str
     k: int
     statistics: Bm25Statistics | None = None
-    """Of all shards together; None means that this shard's own are the whole."""
+    """Of all shards together; None where the shard knows them by itself (`ShardInfo.bm25_whole`) or is the only one."""
     k1: float | None = None
     b: float | None = None
     timeout_s: float | None = None
@@ -83,6 +83,8 @@ class ShardInfo:
     index: str
     bm25_k1: float
     bm25_b: float
+    bm25_whole: bool
+    """Whether the shard knows the BM25 statistics of the whole datastore: all segments lie where it runs."""
     segments: tuple[str, ...]
 
 

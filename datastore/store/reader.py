@@ -57,7 +57,22 @@ class StoreReader:
                 folders = [path / SEGMENTS_FOLDER / record.segment_id / BM25 for record in records]
                 self.bm25 = Bm25Index(folders, self.manifest.config.bm25.analyzer)
                 opened.callback(self.bm25.close)
+            self.bm25_whole = self.bm25 if len(records) == len(self.manifest.segments) else self._open_whole(opened)
+            """The BM25 index of the whole datastore, for its statistics; None where not all segments lie here."""
             self._opened = opened.pop_all()
+
+    def _open_whole(self, opened: contextlib.ExitStack) -> Bm25Index | None:
+        records = self.manifest.segments
+        folders = [self.path / SEGMENTS_FOLDER / record.segment_id / BM25 for record in records]
+        try:
+            for file in (file for record in records for file in record.files):
+                if (self.path / file.path).parent in folders:
+                    check_size(self.path, file)
+            whole = Bm25Index(folders, self.manifest.config.bm25.analyzer)
+        except DataLoss:  # of another shard's segments, which this one can do without
+            return None
+        opened.callback(whole.close)
+        return whole
 
     def _open_segment(self, record: SegmentRecord, opened: contextlib.ExitStack) -> Segment:
         folder = self.path / SEGMENTS_FOLDER / record.segment_id

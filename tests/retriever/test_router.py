@@ -21,6 +21,7 @@ from datastore.documents import PassageName
 from datastore.encoders.hashing import HashingEncoder
 from datastore.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from datastore.store.manifest import publish, read_manifest
+from datastore.store.reader import shard_segments
 from retriever.api import Fusion, Hit, Mode, SearchRequest, SearchResponse
 from retriever.client import open_target
 from retriever.fanout import Membership
@@ -91,6 +92,28 @@ def test_bm25_of_many_shards_is_that_of_one(case: tuple[Path, list[str]], sharde
     for query in queries:
         one, many = (sharded(store, n).search(SearchRequest(query, 100, "bm25")) for n in (1, count))
         assert_same_up_to_ties(one, many)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_bm25_of_shards_that_hold_their_own_segments_alone(
+    flat_store: Path, sharded: Sharded, route: Route, tmp_path: Path, count: int
+) -> None:
+    shards = []
+    for index in range(count):
+        part = tmp_path / str(index)
+        shutil.copytree(flat_store, part)
+        for record in shard_segments(read_manifest(part).segments, (index, count)):
+            (part / "segments" / record.segment_id).rename(part / record.segment_id)
+        shutil.rmtree(part / "segments")
+        (part / "segments").mkdir()
+        for mine in part.glob("0*"):
+            mine.rename(part / "segments" / mine.name)
+        shards.append(LocalShard(part, (index, count)))
+    router = route(shards)
+    assert not any(shard.describe().bm25_whole for shard in shards)
+    for query in GENERATED:
+        request = SearchRequest(query, 100, "bm25")
+        assert_same_up_to_ties(sharded(flat_store, 1).search(request), router.search(request))
 
 
 def assert_same_up_to_ties(one: SearchResponse, many: SearchResponse) -> None:

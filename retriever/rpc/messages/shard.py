@@ -47,6 +47,7 @@ def shard_info_to_message(info: ShardInfo) -> shard_pb2.DescribeResponse:
         index=info.index,
         bm25_k1=info.bm25_k1,
         bm25_b=info.bm25_b,
+        bm25_whole=info.bm25_whole,
         segments=info.segments,
     )
 
@@ -75,6 +76,7 @@ def shard_info_from_message(message: shard_pb2.DescribeResponse) -> ShardInfo:
         index=message.index,
         bm25_k1=message.bm25_k1,
         bm25_b=message.bm25_b,
+        bm25_whole=message.bm25_whole,
         segments=tuple(message.segments),
     )
 

@@ -48,7 +48,7 @@ class MemoryShard:
     def describe(self, timeout_s: float | None = None) -> ShardInfo:
         self.before(timeout_s)
         encoder = EncoderFingerprint("tiny", "1", 8, "mean", True, "query: ", "", 0)
-        return ShardInfo("d-1", 3, 0, 1, 30, 30, 15, 8, encoder, "flat", 0.9, 0.4, ("s-1",))
+        return ShardInfo("d-1", 3, 0, 1, 30, 30, 15, 8, encoder, "flat", 0.9, 0.4, True, ("s-1",))
 
     def search_dense(self, query: DenseQuery) -> ShardResult:
         self.before(query.timeout_s)

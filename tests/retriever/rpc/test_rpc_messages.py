@@ -101,6 +101,7 @@ shard_infos = st.builds(
     index=texts,
     bm25_k1=doubles,
     bm25_b=doubles,
+    bm25_whole=st.booleans(),
     segments=st.lists(texts, max_size=3).map(tuple),
 )
 candidates = st.builds(Candidate, texts, uint32s, doubles, texts, uint64s)

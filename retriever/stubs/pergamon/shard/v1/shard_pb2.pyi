@@ -227,6 +227,7 @@ class DescribeResponse(_message.Message):
     BM25_K1_FIELD_NUMBER: _builtins.int
     BM25_B_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
+    BM25_WHOLE_FIELD_NUMBER: _builtins.int
     datastore_id: _builtins.str
     """The datastore that the shard is a part of."""
     generation: _builtins.int
@@ -249,6 +250,8 @@ class DescribeResponse(_message.Message):
     """BM25's term saturation where a query does not say."""
     bm25_b: _builtins.float
     """BM25's length normalization where a query does not say."""
+    bm25_whole: _builtins.bool
+    """Whether the shard knows the BM25 statistics of the whole datastore, so that a query need not bring them."""
     @_builtins.property
     def encoder(self) -> Global___EncoderFingerprint:
         """The encoder that queries must be encoded with."""
@@ -273,10 +276,11 @@ class DescribeResponse(_message.Message):
         bm25_k1: _builtins.float = ...,
         bm25_b: _builtins.float = ...,
         segments: _abc.Iterable[_builtins.str] | None = ...,
+        bm25_whole: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["encoder", b"encoder"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bm25_b", b"bm25_b", "bm25_k1", b"bm25_k1", "datastore_id", b"datastore_id", "dimension", b"dimension", "documents_total", b"documents_total", "encoder", b"encoder", "generation", b"generation", "index", b"index", "passages", b"passages", "passages_total", b"passages_total", "segments", b"segments", "shard_count", b"shard_count", "shard_index", b"shard_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bm25_b", b"bm25_b", "bm25_k1", b"bm25_k1", "bm25_whole", b"bm25_whole", "datastore_id", b"datastore_id", "dimension", b"dimension", "documents_total", b"documents_total", "encoder", b"encoder", "generation", b"generation", "index", b"index", "passages", b"passages", "passages_total", b"passages_total", "segments", b"segments", "shard_count", b"shard_count", "shard_index", b"shard_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
