@@ -161,7 +161,8 @@ class SearchResponse:
     hits: tuple[Hit, ...]
     coverage: Coverage
     timings_ms: Mapping[str, float]
-    """Stage -> milliseconds: encode, dense, bm25, fuse, fetch, total."""
+    """Stage -> milliseconds: encode, dense, bm25, fuse, fetch, total. In a hybrid search BM25 runs beside encoding and
+    dense search; its time is what is waited for beyond them."""
 
 
 @dataclass(frozen=True, slots=True)

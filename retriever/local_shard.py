@@ -162,7 +162,7 @@ class LocalShard:
                 Candidate(name.document_id, name.chunk_index, score, segment.segment_id, row)
                 for name, row, score in zip(names, rows[mine].tolist(), scores[mine].tolist(), strict=True)
             ]
-        candidates.sort(key=lambda candidate: (-candidate.score, candidate.name))
+        candidates.sort(key=lambda candidate: (-candidate.score, candidate.document_id, candidate.chunk_index))
         return ShardResult(self._reader.manifest.generation, self._passages, tuple(candidates[:k]))
 
     def fetch(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> list[Passage]:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,13 +55,8 @@ class Router:
     def search(self, request: SearchRequest) -> SearchResponse:
         request.validate()
         clock = _Clock()
-        deadline = Deadline(request.timeout_s)
-        vector = None
-        if request.mode != "bm25":
-            vector = request.vector if request.vector is not None else self._encode(request.query)
-            clock.lap("encode")
-        calls = Calls(self._pools, self._membership, deadline)
-        dense, bm25 = self._candidates(request, vector, calls, clock)
+        calls = Calls(self._pools, self._membership, Deadline(request.timeout_s))
+        dense, bm25 = self._candidates(request, calls, clock)
         ranked, score_kind = _rank(request, dense, bm25)
         clock.lap("fuse")
         hits = self._fetch_hits(ranked, calls)
@@ -111,42 +107,46 @@ class Router:
             pool.shutdown(wait=False, cancel_futures=True)
         self._membership.close()
 
-    def _encode(self, text: str) -> NDArray[np.float32]:
-        vector: NDArray[np.float32] = self.load_encoder().encode_queries([text])[0]
-        return vector
-
     def _candidates(
-        self, request: SearchRequest, vector: NDArray[np.float32] | None, calls: Calls, clock: _Clock
+        self, request: SearchRequest, calls: Calls, clock: _Clock
     ) -> tuple[list[Candidate], list[Candidate]]:
         """Best first over all shards: by exact inner product, and by BM25 with the statistics of all shards."""
         depth = request.k if request.mode != "hybrid" else max(2 * request.k, FUSION_DEPTH)
-
-        def search_dense(shard: Shard, timeout_s: float | None) -> ShardResult:
-            assert vector is not None
-            return shard.search_dense(DenseQuery(vector, depth, request.candidate_depth, request.nprobe, timeout_s))
-
-        def bm25_statistics(shard: Shard, timeout_s: float | None) -> Bm25Statistics:
-            return shard.bm25_statistics(request.query, timeout_s)[1]
-
-        dense_calls = calls.start(search_dense) if request.mode != "bm25" else {}
-        bm25_results: dict[Shard, ShardResult] = {}
-        if request.mode != "dense":
-            statistics = None
-            if calls.shard_count > 1 and not self._membership.every(lambda info: info.bm25_whole):
-                statistics = Bm25Statistics.merge(calls.each(bm25_statistics).values())
-
-            def search_bm25(shard: Shard, timeout_s: float | None) -> ShardResult:
-                return shard.search_bm25(
-                    Bm25Query(request.query, depth, statistics, request.bm25_k1, request.bm25_b, timeout_s)
-                )
-
-            bm25_results = calls.each(search_bm25)
+        dense: dict[Shard, ShardResult] = {}
+        bm25: dict[Shard, ShardResult] = {}
+        if request.mode == "bm25":
+            bm25 = calls.each(self._bm25_search(request, depth, calls))
             clock.lap("bm25")
-        dense_results = calls.finish(dense_calls)
-        if request.mode != "bm25":
+        else:
+            # BM25 needs no vector, so it runs while the query is encoded.
+            bm25_calls = calls.start(self._bm25_search(request, depth, calls)) if request.mode == "hybrid" else {}
+            vector = self._vector(request)
+            clock.lap("encode")
+            query = DenseQuery(vector, depth, request.candidate_depth, request.nprobe)
+            dense = calls.each(lambda shard, timeout_s: shard.search_dense(replace(query, timeout_s=timeout_s)))
             clock.lap("dense")
-        calls.note_results([*dense_results.items(), *bm25_results.items()])
-        return _merge(dense_results, calls, depth), _merge(bm25_results, calls, depth)
+            if bm25_calls:
+                bm25 = calls.finish(bm25_calls)
+                clock.lap("bm25")
+        calls.note_results([*dense.items(), *bm25.items()])
+        return _merge(dense, calls, depth), _merge(bm25, calls, depth)
+
+    def _vector(self, request: SearchRequest) -> NDArray[np.float32]:
+        if request.vector is not None:
+            return request.vector
+        vector: NDArray[np.float32] = self.load_encoder().encode_queries([request.query])[0]
+        return vector
+
+    def _bm25_search(
+        self, request: SearchRequest, depth: int, calls: Calls
+    ) -> Callable[[Shard, float | None], ShardResult]:
+        """What to call on each shard; the statistics of all are summed up before, unless every shard knows them."""
+        statistics = None
+        if calls.shard_count > 1 and not self._membership.every(lambda info: info.bm25_whole):
+            parts = calls.each(lambda shard, timeout_s: shard.bm25_statistics(request.query, timeout_s)[1])
+            statistics = Bm25Statistics.merge(parts.values())
+        query = Bm25Query(request.query, depth, statistics, request.bm25_k1, request.bm25_b)
+        return lambda shard, timeout_s: shard.search_bm25(replace(query, timeout_s=timeout_s))
 
     def _fetch_hits(self, ranked: Sequence[Ranked], calls: Calls) -> tuple[Hit, ...]:
         wanted: dict[Shard, list[Ranked]] = {}
@@ -167,7 +167,7 @@ class Router:
 
 def _merge(results: dict[Shard, ShardResult], calls: Calls, depth: int) -> list[Candidate]:
     merged = [candidate for shard, result in results.items() if calls.is_ok(shard) for candidate in result.candidates]
-    merged.sort(key=lambda candidate: (-candidate.score, candidate.name))
+    merged.sort(key=lambda candidate: (-candidate.score, candidate.document_id, candidate.chunk_index))
     return merged[:depth]
 
 
