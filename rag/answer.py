@@ -58,13 +58,7 @@ class Answer:
             "finish_reason": self.finish_reason,
             "mode": self.mode,
             "generation": self.generation,
-            "coverage": {
-                "shards_total": self.coverage.shards_total,
-                "shards_ok": self.coverage.shards_ok,
-                "passages_total": self.coverage.passages_total,
-                "passages_searched": self.coverage.passages_searched,
-                "failures": dict(self.coverage.failures),
-            },
+            "coverage": asdict(self.coverage),
             "timings_ms": dict(self.timings_ms),
         }
 

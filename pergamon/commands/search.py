@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
@@ -79,7 +80,6 @@ def search(
 
 def response_json(response: SearchResponse) -> dict[str, Any]:
     """The object that `--json` prints."""
-    coverage = response.coverage
     return {
         "query": response.query,
         "mode": response.mode,
@@ -102,13 +102,7 @@ def response_json(response: SearchResponse) -> dict[str, Any]:
             }
             for hit in response.hits
         ],
-        "coverage": {
-            "shards_total": coverage.shards_total,
-            "shards_ok": coverage.shards_ok,
-            "passages_total": coverage.passages_total,
-            "passages_searched": coverage.passages_searched,
-            "failures": dict(coverage.failures),
-        },
+        "coverage": asdict(response.coverage),
         "timings_ms": {stage: round(value, 3) for stage, value in response.timings_ms.items()},
     }
 
