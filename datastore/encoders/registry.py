@@ -52,9 +52,16 @@ def _open_hashing(config: EncoderConfig) -> Encoder:
     return HashingEncoder()
 
 
+def _open_wordllama(config: EncoderConfig) -> Encoder:
+    from datastore.encoders.wordllama import WordLlamaEncoder
+
+    return WordLlamaEncoder(config)
+
+
 ENCODERS: dict[str, Callable[[EncoderConfig], Encoder]] = {
     "all-minilm-l6-v2": _open_embedded,
     "hashing": _open_hashing,
+    "wordllama-256": _open_wordllama,
 }
 """Name -> how to open it. Any other name with a `/`, or that is a folder, is a sentence-transformers model."""
 

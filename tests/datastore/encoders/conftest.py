@@ -7,6 +7,7 @@ import pytest
 
 from datastore.config import EncoderConfig
 from datastore.encoders.registry import Encoder, open_encoder
+from datastore.errors import NotFound
 
 QUERY_PROMPT = "query: "
 PASSAGE_PROMPT = "passage: "
@@ -58,7 +59,15 @@ def embedded() -> Encoder:
     return open_encoder(EncoderConfig())
 
 
-@pytest.fixture(scope="session", params=["hashing", "embedded", "tiny"])
+@pytest.fixture(scope="session")
+def wordllama() -> Encoder:
+    try:
+        return open_encoder(EncoderConfig("wordllama-256"))
+    except NotFound as absent:
+        pytest.skip(str(absent))
+
+
+@pytest.fixture(scope="session", params=["hashing", "embedded", "tiny", "wordllama"])
 def encoder(request: pytest.FixtureRequest) -> Encoder:
     """A new encoder joins the conformance suite here."""
     if request.param == "hashing":

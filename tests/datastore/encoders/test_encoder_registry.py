@@ -58,7 +58,7 @@ def test_all_differences_are_named_together() -> None:
 
 @pytest.mark.parametrize("name", ["hashing2", "Hashing", "minilm", "all-minilm-l6-v2 ", "no such"])
 def test_an_unknown_name(name: str) -> None:
-    with pytest.raises(InvalidArgument, match="there are all-minilm-l6-v2, hashing") as caught:
+    with pytest.raises(InvalidArgument, match="there are all-minilm-l6-v2, hashing, wordllama-256;") as caught:
         open_encoder(EncoderConfig(name))
     assert repr(name) in caught.value.problem
     assert caught.value.field == "encoder"

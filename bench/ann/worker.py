@@ -1,0 +1,136 @@
+"""One engine in a process of its own: takes commands as JSON lines, does and times them, answers in JSON lines.
+
+Run by its path, with the Python of the engine's environment: of Pergamon that environment needs this room's files alone,
+which are found from here. Timing is done here, so that no pipe is in it; ids go into `.npy` files.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Reply = dict[str, Any]
+
+
+def _make_bench_importable() -> None:
+    """Make the package `bench` known without putting the folder around it, which may hold others, on the path."""
+    folder = Path(__file__).resolve().parents[1]
+    spec = importlib.util.spec_from_file_location(
+        "bench", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert spec is not None
+    sys.modules["bench"] = importlib.util.module_from_spec(spec)
+
+
+class Worker:
+    """Commands by name; each takes the fields of a request and gives those of the reply."""
+
+    def __init__(self, name: str) -> None:
+        from bench.ann.peers.registry import ENGINES
+
+        self._engine = ENGINES[name]()
+        self._folder = Path()
+        self.commands: dict[str, Callable[..., Reply]] = {
+            "versions": self.versions,
+            "build": self.build,
+            "open": self.open,
+            "single": self.single,
+            "batch": self.batch,
+        }
+
+    def versions(self) -> Reply:
+        found = {}
+        for package in self._engine.packages:
+            try:
+                found[package] = importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError:
+                found[package] = "from source"
+        return {"versions": {"python": sys.version.split()[0], **found}}
+
+    def build(self, vectors: str, folder: str, params: Reply) -> Reply:
+        start = time.perf_counter()
+        self._engine.build(Path(vectors), Path(folder), params)
+        return {"seconds": time.perf_counter() - start, **memory()}
+
+    def open(self, folder: str) -> Reply:
+        self._folder = Path(folder)
+        before = memory()
+        start = time.perf_counter()
+        self._engine.open(self._folder)
+        return {"seconds": time.perf_counter() - start, "anonymous_before": before["anonymous_bytes"], **memory()}
+
+    def single(self, queries: str, ids: str, k: int, params: Reply, budget_s: float, cold: bool) -> Reply:
+        """One query after another until the budget of time is spent, each at a time of its own."""
+        from bench.ann.cache import drop_page_cache
+
+        asked = np.load(queries)
+        found, milliseconds = [], []
+        spent = 0.0
+        for query in asked:
+            if cold:
+                drop_page_cache(self._folder)
+            start = time.perf_counter()
+            found.append(self._engine.search_one(query, k, params))
+            seconds = time.perf_counter() - start
+            milliseconds.append(seconds * 1e3)
+            spent += seconds
+            if spent > budget_s:
+                break
+        np.save(ids, np.stack(found))
+        return {"milliseconds": milliseconds, **memory()}
+
+    def batch(self, queries: str, ids: str, k: int, params: Reply, repeats: int, cold: bool) -> Reply:
+        """All queries at once, `repeats` times."""
+        from bench.ann.cache import drop_page_cache
+
+        asked = np.load(queries)
+        seconds = []
+        for _ in range(repeats):
+            if cold:
+                drop_page_cache(self._folder)
+            start = time.perf_counter()
+            found = self._engine.search_batch(asked, k, params)
+            seconds.append(time.perf_counter() - start)
+        np.save(ids, found)
+        return {"seconds": seconds, **memory()}
+
+
+def memory() -> Reply:
+    """Resident bytes of this process: its own (anonymous and shared memory), and pages of files, which are cache."""
+    fields = dict(
+        line.split(":", 1)
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    )
+
+    def size(name: str) -> int:
+        return int(fields[name].split()[0]) * 1024
+
+    return {"anonymous_bytes": size("RssAnon") + size("RssShmem"), "file_bytes": size("RssFile")}
+
+
+def main() -> None:
+    # What an engine prints must not come between the replies.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    _make_bench_importable()
+    worker = Worker(sys.argv[1])
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            reply = worker.commands[request.pop("do")](**request)
+        except Exception as error:  # whatever an engine raises is the run's result for this engine
+            reply = {"error": f"{type(error).__name__}: {error}", "missing": getattr(error, "name", None)}
+        replies.write(json.dumps(reply) + "\n")
+
+
+if __name__ == "__main__":
+    main()
