@@ -22,7 +22,7 @@ SEEN_BY_RAG = ("rag", "retriever.api", "retriever.client", "datastore.errors", "
 RPC = "retriever/rpc/"
 TORCH = {"datastore/encoders/sentence_transformer.py", "rag/llm/local.py"}
 ONLY_IN = {
-    "faiss": {"datastore/ann/faiss_kinds.py"},
+    "faiss": {"datastore/ann/faiss_kinds.py", "bench/ann/peers/compactds.py"},
     "torch": TORCH,
     "transformers": TORCH,
     "sentence_transformers": {"datastore/encoders/sentence_transformer.py"},
@@ -34,9 +34,14 @@ ONLY_IN = {
     "rocksdict": {"datastore/store/passages.py"},
     "openai": {"rag/llm/openai_compatible.py"},
     "ir_measures": {"bench/retrieval.py"},
+    "matplotlib": {"bench/ann/plot.py"},
+    "lancedb": {"bench/ann/peers/lancedb.py"},
+    "qdrant_edge": {"bench/ann/peers/qdrant.py"},
+    "scann": {"bench/ann/peers/scann.py"},
+    "zvec": {"bench/ann/peers/zvec.py"},
     **{name: set[str]() for name in ("pickle", "marshal", "shelve", "joblib", "dill", "cloudpickle")},
 }
-HEAVY = {"torch", "transformers", "sentence_transformers", "faiss", "jpype", "openai"}
+HEAVY = {"torch", "transformers", "sentence_transformers", "faiss", "jpype", "openai", "matplotlib"}
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix()
     for room in [*ROOMS, "tests"]

@@ -22,6 +22,15 @@ def drop_page_cache(folder: Path) -> None:
             os.close(descriptor)
 
 
+def fill_page_cache(folder: Path) -> None:
+    """Read every file of `folder` once, so that what fits is cached."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb", buffering=0) as file:
+                while file.read(1 << 22):
+                    pass
+
+
 def _page_out(paths: set[str]) -> None:
     """Take mapped pages out of this process: as long as a page is mapped, the kernel keeps it in its cache."""
     library = ctypes.CDLL(None, use_errno=True)

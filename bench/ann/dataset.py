@@ -108,7 +108,8 @@ def take_arrays(vectors: Path, queries: Path, plan: DatasetPlan, folder: Path) -
             f"{vectors} has the shape {base.shape} and {queries} {asked.shape}; wanted rows of one dimension",
             mend="save both from the same encoder",
         )
-    base = np.asarray(base[: plan.vectors], "<f2")
+    with np.errstate(over="ignore"):
+        base = np.asarray(base[: plan.vectors], "<f2")
     if not np.isfinite(base).all():
         raise InvalidArgument(f"{vectors} has values without a float16", mend="normalize the vectors")
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +130,7 @@ def write_dataset(
     np.save(folder / "queries.npy", queries)
     np.save(folder / "truth_ids.npy", ids)
     np.save(folder / "truth_scores.npy", scores)
-    shape = {"vectors": len(base), "queries": len(queries), "dimension": int(base.shape[1])}
+    shape = {"vectors_count": len(base), "queries_count": len(queries), "dimension": int(base.shape[1])}
     (folder / "dataset.json").write_text(json.dumps({**shape, **about}, indent=1), encoding="utf-8")
     return open_dataset(folder)
 

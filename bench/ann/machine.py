@@ -20,7 +20,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def blas_kernel() -> str | None:
-    """The OpenBLAS kernel family for this CPU: the one in FAISS's wheel misjudges newer CPUs, at a fifth of the speed."""
+    """OpenBLAS's kernel family for this CPU: the one in FAISS's wheel misjudges newer CPUs, at a fifth of the speed."""
     return {"avx512": "SkylakeX", "avx2": "Haswell"}.get(_simd(_cpu()))
 
 

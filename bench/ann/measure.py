@@ -20,7 +20,8 @@ from datastore.errors import InvalidArgument
 
 _BUILT = "built.json"
 _COMMAND_S = 3600.0
-_WARM_UP_QUERIES = 64
+_WARM_UP_QUERIES = 256
+_LEAST_QUERIES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ def _measure_point(setup: Setup, process: EngineProcess, params: dict[str, Any],
     p50, p99 = np.percentile(single["milliseconds"], [50, 99])
     # As many as one query after another would take the time given, so that slow engines take their share and no more.
     share = int(setup.batch_budget_s / (float(p50) / 1e3))
-    asked = judged[: min(max(share, _WARM_UP_QUERIES), len(judged))]
+    asked = judged[: min(max(share, _LEAST_QUERIES), len(judged))]
     batch, ids = ask("batch", asked, setup.k, repeats=1 if cold else 3, cold=cold)
     deep = None
     peaks = [single, batch]

@@ -1,4 +1,4 @@
-"""An engine's process, driven from here: pinned cores, a timeout of its own for every command, and its errors by name."""
+"""An engine's process, driven from here: pinned cores, a timeout for every command, and its errors by name."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ class EngineProcess:
             cache of what it reads; its limit is the caller's to set.
     """
 
-    def __init__(
-        self, name: str, python: Path | None, cores: Sequence[int], memory_cgroup: Path | None = None
-    ) -> None:
+    def __init__(self, name: str, python: Path | None, cores: Sequence[int], memory_cgroup: Path | None = None) -> None:
         self.name = name
         self._python = python
         count = str(len(cores))
@@ -42,8 +40,10 @@ class EngineProcess:
         environment.update(LANCE_CPU_THREADS=count, TOKIO_WORKER_THREADS=count, TF_CPP_MIN_LOG_LEVEL="2")
         if (kernel := blas_kernel()) is not None:
             environment.setdefault("OPENBLAS_CORETYPE", kernel)
-        environment.pop("PYTHONPATH", None)
+        for name_of_ours in ("PYTHONPATH", "OMP_WAIT_POLICY"):
+            environment.pop(name_of_ours, None)
         if python is None:
+            environment["OMP_WAIT_POLICY"] = "PASSIVE"  # as the command sets it
             environment["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
         def prepare() -> None:
@@ -88,7 +88,9 @@ class EngineProcess:
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
             missing = reply.get("missing") if reply["error"].startswith("ModuleNotFoundError") else None
-            mend = f"{self._python or sys.executable} lacks {missing}: run bench/ann/make_peers_env.sh and name its Python"
+            mend = (
+                f"{self._python or sys.executable} lacks {missing}: run bench/ann/make_peers_env.sh and name its Python"
+            )
             raise FailedPrecondition(
                 f"{self.name}: {command} failed: {reply['error']}", mend=mend if missing else "see the engine's words"
             )

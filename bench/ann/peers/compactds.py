@@ -1,8 +1,8 @@
 """CompactDS's way (2025) over plain FAISS: IVF-PQ with 8-bit codes in memory, exact float16 rerank from disk.
 
-Its settings: 64 sub-quantizers, nprobe 256, 1,000 candidates reranked. It has 65,536 lists for 1.9 billion vectors; here
-they are four times the root of the size, to the next power of two. Vectors lie in a memory map; a batch is searched by
-FAISS's own threads and reranked by as many of Python's.
+Its settings: 64 sub-quantizers, nprobe 256, 1,000 candidates reranked. It has 65,536 lists for 1.9 billion vectors;
+here they are four times the root of the size, to the next power of two. Vectors lie in a memory map; a batch is
+searched by FAISS's own threads and reranked by as many of Python's.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class CompactDs:
 
     def search_batch(self, queries: NDArray[np.float32], k: int, params: Params) -> NDArray[np.int64]:
         _, candidates = self._search(queries, max(k, params["depth"]), params["nprobe"])
-        return np.stack(list(self._pool.map(lambda pair: self._rerank(*pair, k), zip(queries, candidates, strict=True))))
+        return np.stack(list(self._pool.map(self._rerank, queries, candidates, [k] * len(queries))))
 
     def _search(
         self, queries: NDArray[np.float32], depth: int, nprobe: int

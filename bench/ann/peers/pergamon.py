@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ class Pergamon:
         template.save(folder / _TEMPLATE)
         (folder / _SPEC).write_text(json.dumps(asdict(spec)), encoding="utf-8")
         bounds = np.linspace(0, rows, params["segments"] + 1).astype(int)
-        for number, (start, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        for number, (start, end) in enumerate(pairwise(bounds)):
             segment = folder / f"{number:06}"
             segment.mkdir()
             blocks = [base[at : min(at + _BLOCK, end)] for at in range(start, end, _BLOCK)]

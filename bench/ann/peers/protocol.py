@@ -19,8 +19,10 @@ Params = Mapping[str, Any]
 class Engine(Protocol):
     """One engine. A process builds an index, or opens one and searches it; results are ids of rows, best first."""
 
-    packages: Sequence[str]
-    """Distributions whose versions belong into the report."""
+    @property
+    def packages(self) -> Sequence[str]:
+        """Distributions whose versions belong into the report."""
+        ...
 
     def build_params(self, rows: int, dimension: int) -> Params:
         """How it is built when nothing else is said."""
@@ -31,8 +33,8 @@ class Engine(Protocol):
         ...
 
     def build(self, vectors: Path, folder: Path, params: Params) -> None:
-        """Index the rows of a `.npy` file, float16 [n, dimension] of about unit length, by inner product; everything that
-        a search needs is left in `folder`, and `vectors` is not read again."""
+        """Index the rows of a `.npy` file, float16 [n, dimension] of about unit length, by inner product; everything
+        that a search needs is left in `folder`, and `vectors` is not read again."""
         ...
 
     def open(self, folder: Path) -> None: ...
@@ -58,4 +60,5 @@ def padded(ids: Iterable[int], k: int) -> NDArray[np.int64]:
 
 
 def load_float32(vectors: Path) -> NDArray[np.float32]:
-    return np.load(vectors).astype(np.float32)
+    rows: NDArray[np.float32] = np.load(vectors).astype(np.float32)
+    return rows

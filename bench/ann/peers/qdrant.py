@@ -1,8 +1,8 @@
 """Qdrant Edge: HNSW over quantized vectors in memory, rescored with the originals, which stay on disk.
 
 The placement is the one of its guide to low memory use with speed: quantized vectors and graph held, originals cold.
-Scalar codes (8 bits) are its advice for vectors of fewer than about 1,000 dimensions; binary codes of 1 or 2 bits and its
-TurboQuant are there too. A batch goes in parallel threads.
+Scalar codes (8 bits) are its advice for vectors of fewer than about 1,000 dimensions; binary codes of 1 or 2 bits and
+its TurboQuant are there too. A batch goes in parallel threads.
 """
 
 from __future__ import annotations
