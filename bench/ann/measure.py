@@ -63,7 +63,7 @@ class Point:
     params: dict[str, Any]
     cold: bool
     recall: float
-    """At k, of the batch."""
+    """At k, of the warm batch."""
     recall_deep: float | None
     """At deep_k, of a batch that asks for so many; warm alone."""
     p50_ms: float
@@ -74,6 +74,8 @@ class Point:
     anonymous_bytes: int
     """Resident and not of a file, at most; interpreter and libraries included."""
     file_bytes: int
+    others_share: float
+    """Of the time of the pinned processors, what other processes took: above a few hundredths, measure again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +134,17 @@ def measure_engine(
         opened = process.ask("open", _COMMAND_S, folder=str(setup.work / engine / "index"))
         points = []
         for params in settings:
-            for cold in [False, True] if setup.cold else [False]:
-                points.append(_measure_point(setup, process, dict(params), cold))
+            points.append(_measure_point(setup, process, dict(params)))
+            on_point(points[-1])
+            if setup.cold:
+                points.append(_measure_point(setup, process, dict(params), points[-1]))
                 on_point(points[-1])
     return EngineResult(engine, build, opened["seconds"], opened["anonymous_before"], points)
 
 
-def _measure_point(setup: Setup, process: EngineProcess, params: dict[str, Any], cold: bool) -> Point:
+def _measure_point(setup: Setup, process: EngineProcess, params: dict[str, Any], warm: Point | None = None) -> Point:
+    """Warm; or cold, after the warm point at the same parameters, whose recall it has: it is of many more queries."""
+    cold = warm is not None
     judged = setup.dataset.queries[: len(setup.dataset.truth_ids)]
     files = {"queries": str(setup.work / "queries.npy"), "ids": str(setup.work / "ids.npy")}
 
@@ -172,7 +178,7 @@ def _measure_point(setup: Setup, process: EngineProcess, params: dict[str, Any],
     return Point(
         params=params,
         cold=cold,
-        recall=found,
+        recall=found if warm is None else warm.recall,
         recall_deep=deep,
         p50_ms=float(p50),
         p99_ms=float(p99),
@@ -181,6 +187,7 @@ def _measure_point(setup: Setup, process: EngineProcess, params: dict[str, Any],
         batch_queries=len(asked),
         anonymous_bytes=max(peak["anonymous_bytes"] for peak in peaks),
         file_bytes=max(peak["file_bytes"] for peak in peaks),
+        others_share=max(single["others_share"], batch["others_share"]),
     )
 
 

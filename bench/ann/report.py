@@ -108,7 +108,8 @@ def _footprint(results: Results) -> list[str]:
         "## Memory, disk and build",
         "",
         "Memory is anonymous and shared, at its highest while searching; of it idle, before the index was opened. File",
-        "pages are resident pages of files: the kernel's cache, which it may take back.",
+        "pages are resident pages of files: the kernel's cache, which it may take back. Further down, others is the share",
+        "of the pinned processors' time that other processes took while a point was measured.",
         "",
         _row("engine", "memory MB", "idle MB", "file pages MB", "disk MB", "build s", "open s", "built with"),
         _row("---", *["---:"] * 6, "---"),
@@ -126,14 +127,23 @@ def _points(results: Results, result: EngineResult, cold: bool) -> list[str]:
     lines = [
         f"### {result.engine}, {'cold' if cold else 'warm'}",
         "",
-        _row("searched with", f"recall@{results.k}", f"recall@{results.deep_k}", "p50 ms", "p99 ms", "queries/s"),
-        _row("---", *["---:"] * 5),
+        _row(
+            "searched with",
+            f"recall@{results.k}",
+            f"recall@{results.deep_k}",
+            "p50 ms",
+            "p99 ms",
+            "queries/s",
+            "others",
+        ),
+        _row("---", *["---:"] * 6),
     ]
     for point in result.points:
         if point.cold is cold:
             deep = _ABSENT if point.recall_deep is None else f"{point.recall_deep:.4f}"
             times = (f"{point.p50_ms:.3f}", f"{point.p99_ms:.3f}", f"{point.queries_per_second:,.0f}")
-            lines.append(_row(_params(point.params), f"{point.recall:.4f}", deep, *times))
+            others = f"{point.others_share:.0%}"
+            lines.append(_row(_params(point.params), f"{point.recall:.4f}", deep, *times, others))
     return lines
 
 

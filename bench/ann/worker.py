@@ -75,10 +75,12 @@ class Worker:
     def single(self, *, queries: str, ids: str, k: int, params: Reply, budget_s: float, cold: bool) -> Reply:
         """One query after another until the budget of time is spent, each at a time of its own."""
         from bench.ann.cache import drop_page_cache
+        from bench.ann.load import OtherLoad
 
         asked = np.load(queries)
         found, milliseconds = [], []
         spent = 0.0
+        others = OtherLoad()
         for query in asked:
             if cold:
                 drop_page_cache(self._folder)
@@ -89,23 +91,27 @@ class Worker:
             spent += seconds
             if spent > budget_s:
                 break
+        share = others.share()
         np.save(ids, np.stack(found))
-        return {"milliseconds": milliseconds, **memory()}
+        return {"milliseconds": milliseconds, "others_share": share, **memory()}
 
     def batch(self, *, queries: str, ids: str, k: int, params: Reply, repeats: int, cold: bool) -> Reply:
         """All queries at once, `repeats` times."""
         from bench.ann.cache import drop_page_cache
+        from bench.ann.load import OtherLoad
 
         asked = np.load(queries)
         seconds = []
+        others = OtherLoad()
         for _ in range(repeats):
             if cold:
                 drop_page_cache(self._folder)
             start = time.perf_counter()
             found = self._engine.search_batch(asked, k, params)
             seconds.append(time.perf_counter() - start)
+        share = others.share()
         np.save(ids, found)
-        return {"seconds": seconds, **memory()}
+        return {"seconds": seconds, "others_share": share, **memory()}
 
 
 def memory() -> Reply:

@@ -96,6 +96,7 @@ def _note_point(engine: str, point: Point) -> None:
         f"p99 {point.p99_ms:.2f} ms, {point.queries_per_second:,.0f} queries/s",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -28,7 +28,7 @@ class CompactDs:
         return {"nlist": nlist, "pq_m": 64 if dimension % 64 == 0 else math.gcd(dimension, 48), "train_per_list": 64}
 
     def sweep(self, rows: int) -> list[Params]:
-        grid = [(16, 100), (32, 100), (64, 100), (64, 1000), (128, 1000), (256, 1000), (512, 1000), (1024, 1000)]
+        grid = [(16, 100), (32, 100), (64, 100), (128, 400), (256, 1000), (512, 1000), (1024, 1000), (2048, 1000)]
         return [{"nprobe": nprobe, "depth": depth} for nprobe, depth in grid]
 
     def build(self, vectors: Path, folder: Path, params: Params) -> None:

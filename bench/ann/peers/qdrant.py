@@ -26,7 +26,7 @@ class QdrantEdge:
         return {"m": 16, "ef_construct": 100, "quantization": "scalar"}
 
     def sweep(self, rows: int) -> list[Params]:
-        grid = [(32, 1.0), (64, 1.0), (128, 2.0), (256, 2.0), (512, 3.0), (1024, 4.0)]
+        grid = [(32, 1.0), (64, 1.0), (128, 2.0), (256, 2.0), (512, 3.0), (1024, 4.0), (2048, 4.0), (4096, 4.0)]
         return [{"hnsw_ef": ef, "oversampling": oversampling} for ef, oversampling in grid]
 
     def build(self, vectors: Path, folder: Path, params: Params) -> None:

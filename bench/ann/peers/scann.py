@@ -32,7 +32,7 @@ class Scann:
         }
 
     def sweep(self, rows: int) -> list[Params]:
-        grid = [(15, 100), (25, 100), (50, 100), (75, 100), (100, 150), (150, 150), (200, 200), (300, 200), (400, 300)]
+        grid = [(15, 100), (25, 100), (50, 100), (75, 100), (100, 150), (200, 200), (300, 200), (400, 300), (600, 400)]
         return [{"leaves_to_search": leaves, "reorder": reorder} for leaves, reorder in grid]
 
     def build(self, vectors: Path, folder: Path, params: Params) -> None:

@@ -43,11 +43,12 @@ def test_built_and_measured(engine: str, setup: Setup) -> None:
     assert thorough.recall_deep is not None
     assert thorough.recall_deep > 0.9
     assert fast.recall < thorough.recall
-    assert cold.recall_deep is None
+    assert (cold.recall, cold.recall_deep) == (thorough.recall, None)
     for point in result.points:
         assert 0 < point.p50_ms <= point.p99_ms
         assert point.queries_per_second > 0
         assert point.anonymous_bytes > result.idle_bytes > 0
+        assert 0 <= point.others_share <= 1
     assert build_engine(setup, engine) == build  # what is there is taken
 
 
