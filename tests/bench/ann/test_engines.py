@@ -34,11 +34,11 @@ def test_built_and_measured(engine: str, setup: Setup) -> None:
     assert seen == result.points
     assert [(point.params, point.cold) for point in result.points] == [
         (FAST, False),
-        (FAST, True),
         (THOROUGH, False),
+        (FAST, True),
         (THOROUGH, True),
     ]
-    fast, _, thorough, cold = result.points
+    fast, thorough, _, cold = result.points
     assert thorough.recall > 0.97
     assert thorough.recall_deep is not None
     assert thorough.recall_deep > 0.9
