@@ -54,6 +54,8 @@ class Build:
     seconds: float
     disk_bytes: int
     versions: dict[str, str]
+    others_share: float
+    """As of a point, while it was built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def build_engine(setup: Setup, engine: str, params: dict[str, Any] | None = None
         reply = process.ask(
             "build", _COMMAND_S, vectors=str(vectors.resolve()), folder=str(folder / "index"), params=resolved
         )
-    build = Build(resolved, reply["seconds"], _disk_bytes(folder / "index"), versions)
+    build = Build(resolved, reply["seconds"], _disk_bytes(folder / "index"), versions, reply["others_share"])
     built.write_text(json.dumps({"made_of": made_of, "build": asdict(build)}), encoding="utf-8")
     return build
 

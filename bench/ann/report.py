@@ -108,17 +108,18 @@ def _footprint(results: Results) -> list[str]:
         "## Memory, disk and build",
         "",
         "Memory is anonymous and shared, at its highest while searching; of it idle, before the index was opened. File",
-        "pages are resident pages of files: the kernel's cache, which it may take back. Further down, others is the",
-        "share of the pinned processors' time that other processes took while a point was measured.",
+        "pages are resident pages of files: the kernel's cache, which it may take back. Others is the share of the",
+        "pinned processors' time that other processes took meanwhile, here and with every point below.",
         "",
-        _row("engine", "memory MB", "idle MB", "file pages MB", "disk MB", "build s", "open s", "built with"),
-        _row("---", *["---:"] * 6, "---"),
+        _row("engine", "memory MB", "idle MB", "file pages MB", "disk MB", "build s", "others", "open s", "built with"),
+        _row("---", *["---:"] * 7, "---"),
     ]
     for result in results.engines:
         used = max((point.anonymous_bytes for point in result.points), default=0)
         mapped = max((point.file_bytes for point in result.points), default=0)
         figures = [f"{size / 1e6:,.0f}" for size in (used, result.idle_bytes, mapped, result.build.disk_bytes)]
-        times = [f"{result.build.seconds:,.0f}", f"{result.open_seconds:.2f}"]
+        others = f"{result.build.others_share:.0%}"
+        times = [f"{result.build.seconds:,.0f}", others, f"{result.open_seconds:.2f}"]
         lines.append(_row(result.engine, *figures, *times, _params(result.build.params)))
     return lines
 

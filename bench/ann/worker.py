@@ -57,9 +57,12 @@ class Worker:
         return {"versions": {"python": sys.version.split()[0], **found}}
 
     def build(self, vectors: str, folder: str, params: Reply) -> Reply:
+        from bench.ann.load import OtherLoad
+
+        others = OtherLoad()
         start = time.perf_counter()
         self._engine.build(Path(vectors), Path(folder), params)
-        return {"seconds": time.perf_counter() - start, **memory()}
+        return {"seconds": time.perf_counter() - start, "others_share": others.share(), **memory()}
 
     def open(self, folder: str) -> Reply:
         from bench.ann.cache import fill_page_cache

@@ -35,7 +35,7 @@ POINTS = [point(0.8, 1.0), point(0.9, 4.0), point(0.85, 5.0), point(0.92, 3.0), 
 
 
 def results(*points: Point, engine: str = "scann") -> Results:
-    build = Build({"leaves": 10}, 61.0, 123_000_000, {"python": "3.11", "scann": "1.4"})
+    build = Build({"leaves": 10}, 61.0, 123_000_000, {"python": "3.11", "scann": "1.4"}, 0.02)
     return Results(
         command="pergamon bench ann",
         machine={"cpu": "A CPU", "simd": "avx2", "logical_cpus": 2, "memory_gib": 23.5, "kernel": "Linux 6"},
@@ -80,7 +80,7 @@ def test_the_tables_say_it() -> None:
     assert "![recall and cost](a.png)" in text
     assert "| engine | 0.9 | 0.95 | 0.98 | 0.99 | 0.995 |" in text
     assert "| scann | 1.00 / 2.00 ms, 2,000/s | 3.17 / 6.35 ms, 630/s | - | - | - |" in text
-    assert "| scann | 500 | 20 | 7 | 123 | 61 | 0.50 | leaves 10 |" in text
+    assert "| scann | 500 | 20 | 7 | 123 | 61 | 2% | 0.50 | leaves 10 |" in text
     assert "| nprobe 8 | 0.9600 | 0.4800 | 4.000 | 8.000 | 500 | 4% |" in text
     assert "| nprobe 8 | 0.9500 | - | 9.000 | 18.000 | 222 | 4% |" in text
     assert "cold" not in render_markdown(results(point(0.90, 1.0)))
