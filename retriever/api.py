@@ -161,8 +161,7 @@ class SearchResponse:
     hits: tuple[Hit, ...]
     coverage: Coverage
     timings_ms: Mapping[str, float]
-    """Stage -> milliseconds: encode, dense, bm25, fuse, fetch, total. In a hybrid search BM25 runs beside encoding and
-    dense search; its time is what is waited for beyond them."""
+    """Stage -> milliseconds: statistics (of BM25, where shards must be asked), encode, search, fuse, fetch, total."""
 
 
 @dataclass(frozen=True, slots=True)

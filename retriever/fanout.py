@@ -23,6 +23,8 @@ Answer = TypeVar("Answer")
 _SHARD_SHARE = 0.7
 """Of the time left, what a shard may take: the rest is for an answer without it."""
 
+_ONE_DATASTORE = "route to shards of one datastore, with the same N in --shard I/N; restart the router for a new one"
+
 _TOLERATED = (Unavailable, DeadlineExceeded, ResourceExhausted)
 """What one shard may fail with while the others' answer still stands. Anything else is the caller's to know."""
 
@@ -77,6 +79,18 @@ class Membership:
             self._infos[shard] = info
         return info
 
+    def require_same(self, shard: Shard, result: ShardResult) -> None:
+        """Raise FailedPrecondition if `shard` answered as another than it was: a server started with other data."""
+        known = self._infos.get(shard)
+        seen = (result.datastore_id, result.shard_index, result.shard_count)
+        if known is not None and seen != (known.datastore_id, known.shard_index, known.shard_count):
+            self.forget(shard)
+            raise FailedPrecondition(
+                f"{shard.name} serves shard {result.shard_index}/{result.shard_count} of datastore "
+                f"{result.datastore_id}, and before {known.shard_index}/{known.shard_count} of {known.datastore_id}",
+                mend=_ONE_DATASTORE,
+            )
+
     def forget(self, shard: Shard) -> None:
         """After a failure: what comes back at that address may hold something else."""
         with self._lock:
@@ -112,7 +126,7 @@ def _require_same_datastore(shard: Shard, info: ShardInfo, other: Shard, other_i
         raise FailedPrecondition(
             f"{shard.name} serves shard {info.shard_index}/{info.shard_count} of datastore {info.datastore_id}, "
             f"{other.name} {other_info.shard_index}/{other_info.shard_count} of {other_info.datastore_id}",
-            mend="route to shards of one datastore, with the same N in --shard I/N; restart the router for a new one",
+            mend=_ONE_DATASTORE,
         )
 
 
@@ -192,12 +206,16 @@ class Calls:
             self._fail(shards[0], error)
             return {}
 
-    def note_results(self, results: Iterable[tuple[Shard, ShardResult]]) -> None:
-        """Take account of search answers; those of an older generation than the newest seen do not count."""
-        noted = list(results)
-        newest = max((result.generation for shard, result in noted if self.is_ok(shard)), default=0)
-        for shard, result in noted:
-            if result.generation != newest and self.is_ok(shard):
+    def note_results(self, results: Mapping[Shard, ShardResult]) -> None:
+        """Take account of search answers; those of an older generation than the newest seen do not count.
+
+        Raises:
+            FailedPrecondition: a shard has become one of another datastore, or another shard.
+        """
+        newest = max((result.generation for result in results.values()), default=0)
+        for shard, result in results.items():
+            self._membership.require_same(shard, result)
+            if result.generation != newest:
                 self._fail(
                     shard,
                     Unavailable(
@@ -207,7 +225,8 @@ class Calls:
                 )
             self._generations[shard] = result.generation
             self._searched[shard] = result.passages_searched
-            self._owners.update({candidate.segment: shard for candidate in result.candidates})
+            for candidates in (result.dense, result.bm25):
+                self._owners.update({candidate.segment: shard for candidate in candidates})
 
     def coverage(self) -> Coverage:
         ok = [shard for shard in self._membership.shards if self.is_ok(shard)]

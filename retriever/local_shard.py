@@ -16,7 +16,7 @@ from datastore.documents import Passage, PassageName
 from datastore.errors import InvalidArgument, NotFound
 from datastore.store.reader import StoreReader
 from datastore.store.vectors import inner_products
-from retriever.shard import Bm25Query, Candidate, DenseQuery, ShardInfo, ShardResult
+from retriever.shard import Bm25Query, Candidate, DenseQuery, ShardInfo, ShardQuery, ShardResult
 
 DEFAULT_CANDIDATE_DEPTH = 100
 """Candidates reranked exactly when a request does not say."""
@@ -75,10 +75,21 @@ class LocalShard:
             row = generator.integers(segment.vectors.rows, size=1)
             text = " ".join(segment.passages.get(row.tolist())[0].indexed_text.split()[:_WARM_UP_WORDS])
             _, statistics = self.bm25_statistics(text)
-            self.search_bm25(Bm25Query(text, DEFAULT_CANDIDATE_DEPTH, statistics))
-            self.search_dense(DenseQuery(segment.vectors.read(row)[0], DEFAULT_CANDIDATE_DEPTH))
+            vector = segment.vectors.read(row)[0]
+            self.search(ShardQuery(DEFAULT_CANDIDATE_DEPTH, DenseQuery(vector), Bm25Query(text, statistics)))
 
-    def search_dense(self, query: DenseQuery) -> ShardResult:
+    def search(self, query: ShardQuery) -> ShardResult:
+        return ShardResult(
+            datastore_id=self._reader.manifest.datastore_id,
+            generation=self._reader.manifest.generation,
+            shard_index=self._reader.shard[0],
+            shard_count=self._reader.shard[1],
+            passages_searched=self._passages,
+            dense=() if query.dense is None else self._search_dense(query.dense, query.k),
+            bm25=() if query.bm25 is None else self._search_bm25(query.bm25, query.k),
+        )
+
+    def _search_dense(self, query: DenseQuery, k: int) -> tuple[Candidate, ...]:
         """ANN to the candidate depth over all segments, then exact inner products with the stored vectors."""
         dimension = self._reader.manifest.encoder.dimension
         if query.vector.shape != (dimension,):
@@ -92,15 +103,15 @@ class LocalShard:
             raise InvalidArgument(
                 "the query vector has a value that is not finite", mend="pass finite float32 values", field="vector"
             )
-        depth = max(query.k + _MARGIN, query.candidate_depth or DEFAULT_CANDIDATE_DEPTH)
+        depth = max(k + _MARGIN, query.candidate_depth or DEFAULT_CANDIDATE_DEPTH)
         depth = min(depth, max(self._passages, 1))
         nprobe = query.nprobe or self._reader.manifest.index.default_nprobe
         found = self._exact_candidates(query.vector, depth, nprobe)
         # With a scan of everything, the order is exact if nothing left out could tie with the k-th or pass it.
-        while self._reader.template.exact and depth < self._passages and found.cut_may_tie(query.k):
+        while self._reader.template.exact and depth < self._passages and found.cut_may_tie(k):
             depth = min(4 * depth, self._passages)
             found = self._exact_candidates(query.vector, depth, nprobe)
-        return self._result(found.positions, found.rows, found.scores, query.k)
+        return self._best(found.positions, found.rows, found.scores, k)
 
     def _exact_candidates(self, vector: NDArray[np.float32], depth: int, nprobe: int) -> _Found:
         segments = self._reader.segments
@@ -122,14 +133,14 @@ class LocalShard:
         statistics = index.statistics(text) if index is not None else Bm25Statistics(0, 0, {})
         return self._reader.manifest.generation, statistics
 
-    def search_bm25(self, query: Bm25Query) -> ShardResult:
+    def _search_bm25(self, query: Bm25Query, k: int) -> tuple[Candidate, ...]:
         settings = self._reader.manifest.config.bm25
         if self._reader.bm25 is None:
-            return ShardResult(self._reader.manifest.generation, 0, ())
+            return ()
         statistics = query.statistics
         if statistics is None and (whole := self._reader.bm25_whole) not in (None, self._reader.bm25):
             statistics = whole.statistics(query.text)
-        depth = query.k + 1
+        depth = k + 1
         while True:
             rows, scores = self._reader.bm25.search(
                 query.text,
@@ -139,15 +150,15 @@ class LocalShard:
                 statistics=statistics,
             )
             # Lucene breaks ties by row: all that tie with the k-th must be seen to break them by name.
-            if len(rows) < depth or scores[-1] < scores[query.k - 1]:
+            if len(rows) < depth or scores[-1] < scores[k - 1]:
                 break
             depth *= 4
         positions = np.searchsorted(self._bases, rows, side="right") - 1
-        return self._result(positions, rows - self._bases[positions], scores, query.k)
+        return self._best(positions, rows - self._bases[positions], scores, k)
 
-    def _result(
+    def _best(
         self, positions: NDArray[np.int64], rows: NDArray[np.int64], scores: NDArray[np.float32], k: int
-    ) -> ShardResult:
+    ) -> tuple[Candidate, ...]:
         """The best k, ties by stable name."""
         if len(scores) > k:  # names are only worth reading for what can be among them
             cut = np.partition(scores, -k)[-k]
@@ -163,7 +174,7 @@ class LocalShard:
                 for name, row, score in zip(names, rows[mine].tolist(), scores[mine].tolist(), strict=True)
             ]
         candidates.sort(key=lambda candidate: (-candidate.score, candidate.document_id, candidate.chunk_index))
-        return ShardResult(self._reader.manifest.generation, self._passages, tuple(candidates[:k]))
+        return tuple(candidates[:k])
 
     def fetch(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> list[Passage]:
         by_segment: dict[str, list[int]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -18,13 +18,13 @@ from datastore.errors import NotFound
 from retriever.api import DatastoreInfo, Hit, ScoreKind, SearchRequest, SearchResponse
 from retriever.fanout import Calls, Deadline, Membership
 from retriever.fusion import Ranked, fuse
-from retriever.shard import Bm25Query, Candidate, DenseQuery, Shard, ShardResult
+from retriever.shard import Bm25Query, Candidate, DenseQuery, Shard, ShardQuery
 
 FUSION_DEPTH = 100
 """Candidates of each side that are fused, at least; never fewer than twice k."""
 
 _CALLS_PER_SHARD = 16
-"""At once, two to a hybrid search."""
+"""At once."""
 
 
 class Router:
@@ -112,24 +112,19 @@ class Router:
     ) -> tuple[list[Candidate], list[Candidate]]:
         """Best first over all shards: by exact inner product, and by BM25 with the statistics of all shards."""
         depth = request.k if request.mode != "hybrid" else max(2 * request.k, FUSION_DEPTH)
-        dense: dict[Shard, ShardResult] = {}
-        bm25: dict[Shard, ShardResult] = {}
-        if request.mode == "bm25":
-            bm25 = calls.each(self._bm25_search(request, depth, calls))
-            clock.lap("bm25")
-        else:
-            # BM25 needs no vector, so it runs while the query is encoded.
-            bm25_calls = calls.start(self._bm25_search(request, depth, calls)) if request.mode == "hybrid" else {}
-            vector = self._vector(request)
+        bm25 = dense = None
+        if request.mode != "dense":
+            bm25 = Bm25Query(request.query, self._statistics(request, calls), request.bm25_k1, request.bm25_b)
+            clock.lap("statistics")
+        if request.mode != "bm25":
+            dense = DenseQuery(self._vector(request), request.candidate_depth, request.nprobe)
             clock.lap("encode")
-            query = DenseQuery(vector, depth, request.candidate_depth, request.nprobe)
-            dense = calls.each(lambda shard, timeout_s: shard.search_dense(replace(query, timeout_s=timeout_s)))
-            clock.lap("dense")
-            if bm25_calls:
-                bm25 = calls.finish(bm25_calls)
-                clock.lap("bm25")
-        calls.note_results([*dense.items(), *bm25.items()])
-        return _merge(dense, calls, depth), _merge(bm25, calls, depth)
+        query = ShardQuery(depth, dense, bm25)
+        results = calls.each(lambda shard, timeout_s: shard.search(replace(query, timeout_s=timeout_s)))
+        calls.note_results(results)
+        clock.lap("search")
+        found = [result for shard, result in results.items() if calls.is_ok(shard)]
+        return _merge((result.dense for result in found), depth), _merge((result.bm25 for result in found), depth)
 
     def _vector(self, request: SearchRequest) -> NDArray[np.float32]:
         if request.vector is not None:
@@ -137,16 +132,12 @@ class Router:
         vector: NDArray[np.float32] = self.load_encoder().encode_queries([request.query])[0]
         return vector
 
-    def _bm25_search(
-        self, request: SearchRequest, depth: int, calls: Calls
-    ) -> Callable[[Shard, float | None], ShardResult]:
-        """What to call on each shard; the statistics of all are summed up before, unless every shard knows them."""
-        statistics = None
-        if calls.shard_count > 1 and not self._membership.every(lambda info: info.bm25_whole):
-            parts = calls.each(lambda shard, timeout_s: shard.bm25_statistics(request.query, timeout_s)[1])
-            statistics = Bm25Statistics.merge(parts.values())
-        query = Bm25Query(request.query, depth, statistics, request.bm25_k1, request.bm25_b)
-        return lambda shard, timeout_s: shard.search_bm25(replace(query, timeout_s=timeout_s))
+    def _statistics(self, request: SearchRequest, calls: Calls) -> Bm25Statistics | None:
+        """Of all shards, summed up; None where every shard knows them by itself."""
+        if calls.shard_count == 1 or self._membership.every(lambda info: info.bm25_whole):
+            return None
+        parts = calls.each(lambda shard, timeout_s: shard.bm25_statistics(request.query, timeout_s)[1])
+        return Bm25Statistics.merge(parts.values())
 
     def _fetch_hits(self, ranked: Sequence[Ranked], calls: Calls) -> tuple[Hit, ...]:
         wanted: dict[Shard, list[Ranked]] = {}
@@ -165,8 +156,8 @@ class Router:
         return tuple(_hit(rank, item, passages[item.candidate.name]) for rank, item in enumerate(kept, 1))
 
 
-def _merge(results: dict[Shard, ShardResult], calls: Calls, depth: int) -> list[Candidate]:
-    merged = [candidate for shard, result in results.items() if calls.is_ok(shard) for candidate in result.candidates]
+def _merge(parts: Iterable[Sequence[Candidate]], depth: int) -> list[Candidate]:
+    merged = [candidate for part in parts for candidate in part]
     merged.sort(key=lambda candidate: (-candidate.score, candidate.document_id, candidate.chunk_index))
     return merged[:depth]
 

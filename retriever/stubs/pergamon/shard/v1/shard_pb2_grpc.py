@@ -41,20 +41,15 @@ class ShardServiceStub:
                 request_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.DescribeRequest.SerializeToString,
                 response_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.DescribeResponse.FromString,
                 _registered_method=True)
-        self.SearchDense = channel.unary_unary(
-                '/pergamon.shard.v1.ShardService/SearchDense',
-                request_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchDenseRequest.SerializeToString,
-                response_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchDenseResponse.FromString,
+        self.Search = channel.unary_unary(
+                '/pergamon.shard.v1.ShardService/Search',
+                request_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchRequest.SerializeToString,
+                response_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchResponse.FromString,
                 _registered_method=True)
         self.GetBm25Statistics = channel.unary_unary(
                 '/pergamon.shard.v1.ShardService/GetBm25Statistics',
                 request_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.GetBm25StatisticsRequest.SerializeToString,
                 response_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.GetBm25StatisticsResponse.FromString,
-                _registered_method=True)
-        self.SearchBm25 = channel.unary_unary(
-                '/pergamon.shard.v1.ShardService/SearchBm25',
-                request_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchBm25Request.SerializeToString,
-                response_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchBm25Response.FromString,
                 _registered_method=True)
         self.FetchPassages = channel.unary_unary(
                 '/pergamon.shard.v1.ShardService/FetchPassages',
@@ -80,8 +75,9 @@ class ShardServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def SearchDense(self, request, context):
-        """Finds the passages whose vectors have the greatest inner products with the query's.
+    def Search(self, request, context):
+        """Finds the passages whose vectors have the greatest inner products with the query's, those with the greatest BM25 scores, or
+        both.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,13 +85,6 @@ class ShardServiceServicer:
 
     def GetBm25Statistics(self, request, context):
         """Returns what BM25 must know of this shard so that all shards can score alike.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def SearchBm25(self, request, context):
-        """Finds the passages with the greatest BM25 scores.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,20 +112,15 @@ def add_ShardServiceServicer_to_server(servicer, server):
                     request_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.DescribeRequest.FromString,
                     response_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.DescribeResponse.SerializeToString,
             ),
-            'SearchDense': grpc.unary_unary_rpc_method_handler(
-                    servicer.SearchDense,
-                    request_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchDenseRequest.FromString,
-                    response_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchDenseResponse.SerializeToString,
+            'Search': grpc.unary_unary_rpc_method_handler(
+                    servicer.Search,
+                    request_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchRequest.FromString,
+                    response_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchResponse.SerializeToString,
             ),
             'GetBm25Statistics': grpc.unary_unary_rpc_method_handler(
                     servicer.GetBm25Statistics,
                     request_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.GetBm25StatisticsRequest.FromString,
                     response_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.GetBm25StatisticsResponse.SerializeToString,
-            ),
-            'SearchBm25': grpc.unary_unary_rpc_method_handler(
-                    servicer.SearchBm25,
-                    request_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchBm25Request.FromString,
-                    response_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchBm25Response.SerializeToString,
             ),
             'FetchPassages': grpc.unary_unary_rpc_method_handler(
                     servicer.FetchPassages,
@@ -189,7 +173,7 @@ class ShardService:
             _registered_method=True)
 
     @staticmethod
-    def SearchDense(request,
+    def Search(request,
             target,
             options=(),
             channel_credentials=None,
@@ -202,9 +186,9 @@ class ShardService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/pergamon.shard.v1.ShardService/SearchDense',
-            pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchDenseRequest.SerializeToString,
-            pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchDenseResponse.FromString,
+            '/pergamon.shard.v1.ShardService/Search',
+            pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchRequest.SerializeToString,
+            pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -232,33 +216,6 @@ class ShardService:
             '/pergamon.shard.v1.ShardService/GetBm25Statistics',
             pergamon_dot_shard_dot_v1_dot_shard__pb2.GetBm25StatisticsRequest.SerializeToString,
             pergamon_dot_shard_dot_v1_dot_shard__pb2.GetBm25StatisticsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def SearchBm25(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/pergamon.shard.v1.ShardService/SearchBm25',
-            pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchBm25Request.SerializeToString,
-            pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchBm25Response.FromString,
             options,
             channel_credentials,
             insecure,
