@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import TypeVar
 
 from datastore.errors import (
@@ -162,24 +162,27 @@ class Calls:
     def owner(self, segment: str) -> Shard:
         return self._owners[segment]
 
-    def start(
-        self, call: Callable[[Shard, float | None], Answer], among: Iterable[Shard] | None = None
-    ) -> dict[Shard, Future[Answer]]:
-        """Begin `call(shard, seconds left)` on every shard that is still ok."""
-        shards = self._membership.shards if among is None else among
-        return {shard: self._pools[shard].submit(self._call, shard, call) for shard in shards if self.is_ok(shard)}
+    def each(
+        self, call: Callable[[Shard, float | None], Answer], among: Sequence[Shard] | None = None
+    ) -> dict[Shard, Answer]:
+        """Call every shard that is still ok, all at once, the last of them in this thread; the answers.
 
-    def finish(self, started: Mapping[Shard, Future[Answer]]) -> dict[Shard, Answer]:
-        """The answers; a shard's failure is noted.
+        A shard's failure is noted.
 
         Raises:
             The first error that is not one shard's trouble, or any when no shard is left.
         """
+        shards = [shard for shard in (self._membership.shards if among is None else among) if self.is_ok(shard)]
+        if not shards:
+            return {}
+        *others, last = shards
+        started = {shard: self._pools[shard].submit(self._call, shard, call) for shard in others}
         answers: dict[Shard, Answer] = {}
+        try:
+            answers[last] = self._call(last, call)
+        except _TOLERATED as error:
+            self._fail(last, error)
         for shard, future in started.items():
-            if not self.is_ok(shard):
-                future.cancel()
-                continue
             try:
                 # A call keeps its own deadline, but not while it waits for a thread.
                 answers[shard] = future.result(self._deadline.for_shard_s())
@@ -191,20 +194,7 @@ class Calls:
                 )
             except _TOLERATED as error:
                 self._fail(shard, error)
-        return {shard: answer for shard, answer in answers.items() if self.is_ok(shard)}
-
-    def each(
-        self, call: Callable[[Shard, float | None], Answer], among: Sequence[Shard] | None = None
-    ) -> dict[Shard, Answer]:
-        """`start` and `finish` in one; a single shard is called in this thread."""
-        shards = [shard for shard in (self._membership.shards if among is None else among) if self.is_ok(shard)]
-        if len(shards) != 1:
-            return self.finish(self.start(call, shards))
-        try:
-            return {shards[0]: self._call(shards[0], call)}
-        except _TOLERATED as error:
-            self._fail(shards[0], error)
-            return {}
+        return {shard: answers[shard] for shard in shards if shard in answers}
 
     def note_results(self, results: Mapping[Shard, ShardResult]) -> None:
         """Take account of search answers; those of an older generation than the newest seen do not count.

@@ -36,6 +36,15 @@ def fuse(dense: Sequence[Candidate], bm25: Sequence[Candidate], fusion: Fusion) 
     return [ranked for _, _, ranked in sorted((-ranked.score, name, ranked) for name, ranked in fused.items())]
 
 
+def rank(dense: Sequence[Candidate] | None, bm25: Sequence[Candidate] | None, fusion: Fusion) -> list[Ranked]:
+    """The one list that was asked for, or both fused; None is a side not asked for."""
+    if bm25 is None:
+        return [Ranked(candidate, candidate.score, candidate.score, None) for candidate in dense or ()]
+    if dense is None:
+        return [Ranked(candidate, candidate.score, None, candidate.score) for candidate in bm25]
+    return fuse(dense, bm25, fusion)
+
+
 def _reciprocal_rank(candidates: Sequence[Candidate], fusion: Fusion, weight: float) -> list[float]:
     """1 / (rrf_k + rank), both lists alike. Cormack, Clarke, Büttcher: Reciprocal Rank Fusion, SIGIR 2009."""
     return [1.0 / (fusion.rrf_k + rank) for rank in range(1, len(candidates) + 1)]

@@ -16,6 +16,8 @@ from datastore.documents import Passage, PassageName
 from datastore.errors import InvalidArgument, NotFound
 from datastore.store.reader import StoreReader
 from datastore.store.vectors import inner_products
+from retriever.api import Fusion
+from retriever.fusion import rank
 from retriever.shard import Bm25Query, Candidate, DenseQuery, ShardInfo, ShardQuery, ShardResult
 
 DEFAULT_CANDIDATE_DEPTH = 100
@@ -79,14 +81,18 @@ class LocalShard:
             self.search(ShardQuery(DEFAULT_CANDIDATE_DEPTH, DenseQuery(vector), Bm25Query(text, statistics)))
 
     def search(self, query: ShardQuery) -> ShardResult:
+        dense = None if query.dense is None else self._search_dense(query.dense, query.k)
+        bm25 = None if query.bm25 is None else self._search_bm25(query.bm25, query.k)
+        best = rank(dense, bm25, Fusion())[: query.passages] if query.passages else ()
         return ShardResult(
             datastore_id=self._reader.manifest.datastore_id,
             generation=self._reader.manifest.generation,
             shard_index=self._reader.shard[0],
             shard_count=self._reader.shard[1],
             passages_searched=self._passages,
-            dense=() if query.dense is None else self._search_dense(query.dense, query.k),
-            bm25=() if query.bm25 is None else self._search_bm25(query.bm25, query.k),
+            dense=dense or (),
+            bm25=bm25 or (),
+            passages=tuple(self.fetch([(ranked.candidate.segment, ranked.candidate.row) for ranked in best])),
         )
 
     def _search_dense(self, query: DenseQuery, k: int) -> tuple[Candidate, ...]:

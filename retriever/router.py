@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,8 +18,8 @@ from datastore.encoders.registry import Encoder
 from datastore.errors import NotFound
 from retriever.api import DatastoreInfo, Hit, ScoreKind, SearchRequest, SearchResponse
 from retriever.fanout import Calls, Deadline, Membership
-from retriever.fusion import Ranked, fuse
-from retriever.shard import Bm25Query, Candidate, DenseQuery, Shard, ShardQuery
+from retriever.fusion import Ranked, rank
+from retriever.shard import Bm25Query, Candidate, DenseQuery, Shard, ShardQuery, ShardResult
 
 FUSION_DEPTH = 100
 """Candidates of each side that are fused, at least; never fewer than twice k."""
@@ -56,10 +57,10 @@ class Router:
         request.validate()
         clock = _Clock()
         calls = Calls(self._pools, self._membership, Deadline(request.timeout_s))
-        dense, bm25 = self._candidates(request, calls, clock)
-        ranked, score_kind = _rank(request, dense, bm25)
+        results = self._search_shards(request, calls, clock)
+        ranked = _rank(request, results)
         clock.lap("fuse")
-        hits = self._fetch_hits(ranked, calls)
+        hits = self._hits(ranked, results, calls)
         clock.lap("fetch")
         coverage = calls.coverage()
         if request.require_complete:
@@ -67,7 +68,7 @@ class Router:
         return SearchResponse(
             query=request.query,
             mode=request.mode,
-            score_kind=score_kind,
+            score_kind=_score_kind(request),
             generation=calls.generation,
             hits=hits,
             coverage=coverage,
@@ -107,11 +108,8 @@ class Router:
             pool.shutdown(wait=False, cancel_futures=True)
         self._membership.close()
 
-    def _candidates(
-        self, request: SearchRequest, calls: Calls, clock: _Clock
-    ) -> tuple[list[Candidate], list[Candidate]]:
-        """Best first over all shards: by exact inner product, and by BM25 with the statistics of all shards."""
-        depth = request.k if request.mode != "hybrid" else max(2 * request.k, FUSION_DEPTH)
+    def _search_shards(self, request: SearchRequest, calls: Calls, clock: _Clock) -> list[ShardResult]:
+        """The answers that count."""
         bm25 = dense = None
         if request.mode != "dense":
             bm25 = Bm25Query(request.query, self._statistics(request, calls), request.bm25_k1, request.bm25_b)
@@ -119,12 +117,11 @@ class Router:
         if request.mode != "bm25":
             dense = DenseQuery(self._vector(request), request.candidate_depth, request.nprobe)
             clock.lap("encode")
-        query = ShardQuery(depth, dense, bm25)
+        query = ShardQuery(_depth(request), dense, bm25, _passages_along(request.k, calls.shard_count))
         results = calls.each(lambda shard, timeout_s: shard.search(replace(query, timeout_s=timeout_s)))
         calls.note_results(results)
         clock.lap("search")
-        found = [result for shard, result in results.items() if calls.is_ok(shard)]
-        return _merge((result.dense for result in found), depth), _merge((result.bm25 for result in found), depth)
+        return [result for shard, result in results.items() if calls.is_ok(shard)]
 
     def _vector(self, request: SearchRequest) -> NDArray[np.float32]:
         if request.vector is not None:
@@ -139,21 +136,47 @@ class Router:
         parts = calls.each(lambda shard, timeout_s: shard.bm25_statistics(request.query, timeout_s)[1])
         return Bm25Statistics.merge(parts.values())
 
-    def _fetch_hits(self, ranked: Sequence[Ranked], calls: Calls) -> tuple[Hit, ...]:
-        wanted: dict[Shard, list[Ranked]] = {}
+    def _hits(self, ranked: Sequence[Ranked], results: Sequence[ShardResult], calls: Calls) -> tuple[Hit, ...]:
+        passages = {passage.name: passage for result in results for passage in result.passages}
+        missing: dict[Shard, list[Ranked]] = {}
         for item in ranked:
-            wanted.setdefault(calls.owner(item.candidate.segment), []).append(item)
+            if item.candidate.name not in passages:
+                missing.setdefault(calls.owner(item.candidate.segment), []).append(item)
 
         def fetch(shard: Shard, timeout_s: float | None) -> list[Passage]:
-            rows = [(item.candidate.segment, item.candidate.row) for item in wanted[shard]]
+            rows = [(item.candidate.segment, item.candidate.row) for item in missing[shard]]
             return shard.fetch(rows, timeout_s)
 
-        passages: dict[PassageName, Passage] = {}
-        for fetched in calls.each(fetch, among=list(wanted)).values():
+        for fetched in calls.each(fetch, among=list(missing)).values():
             passages.update({passage.name: passage for passage in fetched})
-        # A shard that died between search and fetch takes its hits with it; coverage says so.
+        # A shard that died after its search takes the hits with it that it did not send along; coverage says so.
         kept = [item for item in ranked if item.candidate.name in passages]
-        return tuple(_hit(rank, item, passages[item.candidate.name]) for rank, item in enumerate(kept, 1))
+        return tuple(_hit(place, item, passages[item.candidate.name]) for place, item in enumerate(kept, 1))
+
+
+def _depth(request: SearchRequest) -> int:
+    return request.k if request.mode != "hybrid" else max(2 * request.k, FUSION_DEPTH)
+
+
+def _passages_along(k: int, shards: int) -> int:
+    """How many of its best passages a shard sends with its answer.
+
+    With the k best spread over the shards at random, few hold more of them than the mean and three standard deviations.
+    """
+    mean = k / shards
+    return min(k, math.ceil(mean + 3 * math.sqrt(mean)))
+
+
+def _rank(request: SearchRequest, results: Sequence[ShardResult]) -> list[Ranked]:
+    """The best k over all shards: by exact inner product, by BM25 with the statistics of all, or by both fused."""
+    depth = _depth(request)
+    dense = _merge((result.dense for result in results), depth) if request.mode != "bm25" else None
+    bm25 = _merge((result.bm25 for result in results), depth) if request.mode != "dense" else None
+    return rank(dense, bm25, request.fusion)[: request.k]
+
+
+def _score_kind(request: SearchRequest) -> ScoreKind:
+    return request.fusion.method if request.mode == "hybrid" else "bm25" if request.mode == "bm25" else "dot"
 
 
 def _merge(parts: Iterable[Sequence[Candidate]], depth: int) -> list[Candidate]:
@@ -162,19 +185,9 @@ def _merge(parts: Iterable[Sequence[Candidate]], depth: int) -> list[Candidate]:
     return merged[:depth]
 
 
-def _rank(
-    request: SearchRequest, dense: Sequence[Candidate], bm25: Sequence[Candidate]
-) -> tuple[list[Ranked], ScoreKind]:
-    if request.mode == "dense":
-        return [Ranked(c, c.score, c.score, None) for c in dense[: request.k]], "dot"
-    if request.mode == "bm25":
-        return [Ranked(c, c.score, None, c.score) for c in bm25[: request.k]], "bm25"
-    return fuse(dense, bm25, request.fusion)[: request.k], request.fusion.method
-
-
-def _hit(rank: int, item: Ranked, passage: Passage) -> Hit:
+def _hit(place: int, item: Ranked, passage: Passage) -> Hit:
     return Hit(
-        rank=rank,
+        rank=place,
         document_id=passage.document_id,
         chunk_index=passage.chunk_index,
         score=item.score,

@@ -47,6 +47,8 @@ class ShardResult:
     dense: tuple[Candidate, ...] = ()
     """Scored by exact inner product."""
     bm25: tuple[Candidate, ...] = ()
+    passages: tuple[Passage, ...] = ()
+    """Of its best candidates, as many as asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,11 @@ class ShardQuery:
     """Candidates wanted of each side."""
     dense: DenseQuery | None = None
     bm25: Bm25Query | None = None
+    passages: int = 0
+    """Of how many of its best candidates the shard sends the passages along, which mostly spares a `fetch`.
+
+    Best of both sides is by reciprocal rank within the shard: a guess at what the merged order will want.
+    """
     timeout_s: float | None = None
 
 

@@ -7,6 +7,7 @@ row only: what they say lies in the passage store.
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ _ROW = "row"
 _MARK_EVERY = 4096
 """Every so many rows one passage carries its row as a term, to check at the end that Lucene kept the order."""
 _WRITE_BUFFER_MB = 64.0
+_KEPT_FREQUENCIES = 1 << 16
+"""Terms whose document frequency is kept in memory: some 10 MB."""
 
 
 def _open_directory(path: Path) -> Any:
@@ -185,6 +188,8 @@ class Bm25Index:
                 self._document_count = int(self._reader.getDocCount(_TEXT))
                 self._total_terms = int(self._reader.getSumTotalTermFreq(_TEXT))
                 self._hits = HitReader()
+                # The index never changes, and to ask it costs a crossing of the bridge and a look-up in every segment.
+                self._document_frequency = functools.lru_cache(_KEPT_FREQUENCIES)(self._read_document_frequency)
                 self._closed = False
             opened.pop_all()
 
@@ -265,9 +270,11 @@ class Bm25Index:
         return self._hits.read(searcher.search(bag_of_words(_TEXT, weights), k).scoreDocs)
 
     def _statistics(self, terms: Iterable[str]) -> Bm25Statistics:
-        term_class = lucene("index.Term")
-        frequencies = {term: int(self._reader.docFreq(term_class(_TEXT, term))) for term in dict.fromkeys(terms)}
+        frequencies = {term: self._document_frequency(term) for term in dict.fromkeys(terms)}
         return Bm25Statistics(self._document_count, self._total_terms, frequencies)
+
+    def _read_document_frequency(self, term: str) -> int:
+        return int(self._reader.docFreq(lucene("index.Term")(_TEXT, term)))
 
 
 def _check_total(passages: int) -> None:

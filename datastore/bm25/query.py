@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,14 +11,22 @@ from numpy.typing import NDArray
 
 from datastore.bm25.jvm import java_class, lucene
 
+_KEPT_TERMS = 1 << 14
+"""Term queries kept: making one crosses the bridge twice, which costs more than a term's part of a search."""
+
+
+@functools.lru_cache(_KEPT_TERMS)
+def _term_query(field: str, term: str) -> Any:
+    return lucene("search.TermQuery")(lucene("index.Term")(field, term))
+
 
 def bag_of_words(field: str, weights: Mapping[str, float]) -> Any:
     """The Lucene query for passages with any of these terms; a passage scores the weighted sum over its terms."""
     builder = lucene("search.BooleanQuery$Builder")()
     should = lucene("search.BooleanClause$Occur").SHOULD
-    term_class, term_query, boost_query = lucene("index.Term"), lucene("search.TermQuery"), lucene("search.BoostQuery")
+    boost_query = lucene("search.BoostQuery")
     for term, weight in weights.items():
-        query = term_query(term_class(field, term))
+        query = _term_query(field, term)
         builder.add(query if weight == 1.0 else boost_query(query, weight), should)
     return builder.build()
 

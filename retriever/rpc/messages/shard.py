@@ -87,6 +87,7 @@ def shard_query_to_message(query: ShardQuery) -> shard_pb2.SearchRequest:
         k=query.k,
         dense=None if query.dense is None else _dense_to_message(query.dense),
         bm25=None if query.bm25 is None else _bm25_to_message(query.bm25),
+        passages=query.passages,
     )
 
 
@@ -99,6 +100,7 @@ def shard_query_from_message(message: shard_pb2.SearchRequest, timeout_s: float 
         k=check_range(message.k, 1, MAX_CANDIDATE_DEPTH, "k"),
         dense=_dense_from_message(message.dense) if message.HasField("dense") else None,
         bm25=_bm25_from_message(message.bm25) if message.HasField("bm25") else None,
+        passages=message.passages,
         timeout_s=timeout_s,
     )
 
@@ -150,6 +152,7 @@ def shard_result_to_message(result: ShardResult) -> shard_pb2.SearchResponse:
         passages_searched=result.passages_searched,
         dense=_candidates_to_message(result.dense),
         bm25=_candidates_to_message(result.bm25),
+        passages=map(passage_to_message, result.passages),
     )
 
 
@@ -162,6 +165,7 @@ def shard_result_from_message(message: shard_pb2.SearchResponse) -> ShardResult:
         passages_searched=message.passages_searched,
         dense=_candidates_from_message(message.dense),
         bm25=_candidates_from_message(message.bm25),
+        passages=tuple(map(passage_from_message, message.passages)),
     )
 
 

@@ -107,7 +107,15 @@ shard_infos = st.builds(
 candidates = st.builds(Candidate, texts, uint32s, doubles, texts, uint64s)
 candidate_lists = st.lists(candidates, max_size=5).map(tuple)
 shard_results = st.builds(
-    ShardResult, texts, uint64s, uint32s, uint32s, uint64s, dense=candidate_lists, bm25=candidate_lists
+    ShardResult,
+    texts,
+    uint64s,
+    uint32s,
+    uint32s,
+    uint64s,
+    dense=candidate_lists,
+    bm25=candidate_lists,
+    passages=st.lists(passages, max_size=2).map(tuple),
 )
 depths = st.integers(1, MAX_CANDIDATE_DEPTH)
 dense_options = st.tuples(st.none() | depths, st.none() | st.integers(1, 1 << 20))
@@ -209,13 +217,13 @@ def test_shard_query(
     k: int,
     timeout_s: float | None,
 ) -> None:
-    query = ShardQuery(k, DenseQuery(vector, *options), bm25, timeout_s)
+    query = ShardQuery(k, DenseQuery(vector, *options), bm25, k // 2, timeout_s)
     wire = shards.shard_query_to_message(query).SerializeToString()
     back = shards.shard_query_from_message(shard_pb2.SearchRequest.FromString(wire), timeout_s)
     assert back.dense is not None
     np.testing.assert_array_equal(back.dense.vector, vector)
     assert (back.dense.candidate_depth, back.dense.nprobe) == options
-    assert (back.k, back.bm25, back.timeout_s) == (k, bm25, timeout_s)
+    assert (back.k, back.bm25, back.passages, back.timeout_s) == (k, bm25, k // 2, timeout_s)
 
 
 @given(bm25_queries)

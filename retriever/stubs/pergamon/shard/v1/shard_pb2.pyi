@@ -361,8 +361,11 @@ class SearchRequest(_message.Message):
     K_FIELD_NUMBER: _builtins.int
     DENSE_FIELD_NUMBER: _builtins.int
     BM25_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
     k: _builtins.int
     """How many candidates are wanted of each side, at least 1."""
+    passages: _builtins.int
+    """Of how many of its best candidates the shard sends the passages along; best of both sides is by reciprocal rank."""
     @_builtins.property
     def dense(self) -> Global___DenseQuery:
         """The dense side; absent means that it is not wanted."""
@@ -377,10 +380,11 @@ class SearchRequest(_message.Message):
         k: _builtins.int = ...,
         dense: Global___DenseQuery | None = ...,
         bm25: Global___Bm25Query | None = ...,
+        passages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bm25", b"bm25", "dense", b"dense"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bm25", b"bm25", "dense", b"dense", "k", b"k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bm25", b"bm25", "dense", b"dense", "k", b"k", "passages", b"passages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -399,6 +403,7 @@ class SearchResponse(_message.Message):
     PASSAGES_SEARCHED_FIELD_NUMBER: _builtins.int
     DENSE_FIELD_NUMBER: _builtins.int
     BM25_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
     datastore_id: _builtins.str
     """The datastore that was searched."""
     generation: _builtins.int
@@ -417,6 +422,10 @@ class SearchResponse(_message.Message):
     def bm25(self) -> Global___Candidates:
         """The BM25 side."""
 
+    @_builtins.property
+    def passages(self) -> _containers.RepeatedCompositeFieldContainer[_passage_pb2.Passage]:
+        """Of its best candidates, as many as asked for."""
+
     def __init__(
         self,
         *,
@@ -427,10 +436,11 @@ class SearchResponse(_message.Message):
         passages_searched: _builtins.int = ...,
         dense: Global___Candidates | None = ...,
         bm25: Global___Candidates | None = ...,
+        passages: _abc.Iterable[_passage_pb2.Passage] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bm25", b"bm25", "dense", b"dense"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bm25", b"bm25", "datastore_id", b"datastore_id", "dense", b"dense", "generation", b"generation", "passages_searched", b"passages_searched", "shard_count", b"shard_count", "shard_index", b"shard_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bm25", b"bm25", "datastore_id", b"datastore_id", "dense", b"dense", "generation", b"generation", "passages", b"passages", "passages_searched", b"passages_searched", "shard_count", b"shard_count", "shard_index", b"shard_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
