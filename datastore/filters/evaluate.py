@@ -181,8 +181,8 @@ def _among_doubles(order: Order, value: int | float) -> tuple[Order, float]:
     """The same comparison for doubles, of which none lies between an integer and the one nearest to it."""
     nearest = float(value)
     if nearest != value:
-        upper, lower = ("<=", ">") if nearest < value else ("<", ">=")
-        order = upper if order in ("<", "<=") else lower
+        pair: tuple[Order, Order] = ("<=", ">") if nearest < value else ("<", ">=")
+        order = pair[order in (">", ">=")]
     return order, nearest
 
 
