@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ def accepting(kept: NDArray[np.bool_]) -> Survivors:
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Bm25Index:
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bm25Index]:
     rng = np.random.default_rng(0)
     paths = []
     for number, size in enumerate(SIZES):
@@ -38,7 +39,9 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Bm25Index:
             for _ in range(size):
                 # Some words are rare, and many passages have equal scores.
                 writer.add([" ".join(WORDS[i] for i in rng.geometric(0.4, rng.integers(0, 9)) - 1 if i < len(WORDS))])
-    return Bm25Index(paths, "english")
+    index = Bm25Index(paths, "english")
+    yield index
+    index.close()
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
