@@ -90,7 +90,10 @@ def _truth(predicate: Predicate, columns: Columns) -> pa.BooleanArray:
 
 
 def _column(columns: Columns, name: str) -> pa.Array | None:
-    return columns.table.column(name).combine_chunks() if name in columns.table.column_names else None
+    if name not in columns.table.column_names:
+        return None
+    chunks = columns.table.column(name)
+    return chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()  # to combine one would copy it
 
 
 def _condition(
