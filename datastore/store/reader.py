@@ -10,6 +10,7 @@ from pathlib import Path
 from datastore.ann.index import SegmentIndex, Template, load_template
 from datastore.bm25.index import Bm25Index
 from datastore.errors import DataLoss, InvalidArgument
+from datastore.filters.cache import SurvivorsCache
 from datastore.store.checksums import FileRecord
 from datastore.store.columns import Columns
 from datastore.store.manifest import Manifest, SegmentRecord, read_manifest
@@ -27,6 +28,7 @@ class Segment:
     vectors: VectorFile
     columns: Columns
     ann: SegmentIndex
+    filters: SurvivorsCache
 
 
 class StoreReader:
@@ -82,7 +84,8 @@ class StoreReader:
         opened.callback(passages.close)
         columns = Columns(folder / COLUMNS, record.passages)
         opened.callback(columns.close)
-        return Segment(record.segment_id, passages, vectors, columns, self.template.open_segment(folder / ANN, vectors))
+        ann = self.template.open_segment(folder / ANN, vectors)
+        return Segment(record.segment_id, passages, vectors, columns, ann, SurvivorsCache(columns))
 
     def close(self) -> None:
         self._opened.close()
