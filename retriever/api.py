@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from datastore.documents import AttributeValue, Passage, PassageName
 from datastore.errors import InvalidArgument
+from datastore.filters.language import parse as parse_filter
 
 Mode = Literal["hybrid", "dense", "bm25"]
 ScoreKind = Literal["dot", "bm25", "rrf", "convex"]
@@ -53,6 +54,8 @@ class SearchRequest:
     bm25_k1: float | None = None
     bm25_b: float | None = None
     fusion: Fusion = Fusion()
+    where: str | None = None
+    """Only passages for which this is true, in the language of `datastore.filters` (docs/filters.md)."""
     require_complete: bool = False
     """Fail with Unavailable when a shard does not answer, instead of answering with less coverage."""
     timeout_s: float | None = None
@@ -82,6 +85,8 @@ class SearchRequest:
             )
         _check_range("fusion.rrf_k", self.fusion.rrf_k, 1, 1_000_000)
         _check_range("fusion.dense_weight", self.fusion.dense_weight, 0.0, 1.0)
+        if self.where is not None:
+            parse_filter(self.where)
         if self.timeout_s is not None:
             _check_range("timeout_s", self.timeout_s, 0.0, 86_400.0)
         if len(self.query) > MAX_QUERY_CHARACTERS:

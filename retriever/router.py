@@ -117,7 +117,7 @@ class Router:
         if request.mode != "bm25":
             dense = DenseQuery(self._vector(request), request.candidate_depth, request.nprobe)
             clock.lap("encode")
-        query = ShardQuery(_depth(request), dense, bm25, _passages_along(request.k, calls.shard_count))
+        query = ShardQuery(_depth(request), dense, bm25, request.where, _passages_along(request.k, calls.shard_count))
         results = calls.each(lambda shard, timeout_s: shard.search(replace(query, timeout_s=timeout_s)))
         calls.note_results(results)
         clock.lap("search")

@@ -76,6 +76,8 @@ class ShardQuery:
     """Candidates wanted of each side."""
     dense: DenseQuery | None = None
     bm25: Bm25Query | None = None
+    where: str | None = None
+    """A filter in the language of `datastore.filters`; both sides find only passages for which it is true."""
     passages: int = 0
     """Of how many of its best candidates the shard sends the passages along, which mostly spares a `fetch`.
 

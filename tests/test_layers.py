@@ -22,7 +22,7 @@ SEEN_BY_RAG = ("rag", "retriever.api", "retriever.client", "datastore.errors", "
 RPC = "retriever/rpc/"
 TORCH = {"datastore/encoders/sentence_transformer.py", "rag/llm/local.py"}
 ONLY_IN = {
-    "faiss": {"datastore/ann/faiss_kinds.py"},
+    "faiss": {"datastore/ann/kinds/library.py"},
     "torch": TORCH,
     "transformers": TORCH,
     "sentence_transformers": {"datastore/encoders/sentence_transformer.py"},

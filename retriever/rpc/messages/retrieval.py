@@ -66,6 +66,7 @@ def search_request_to_message(request: SearchRequest) -> retrieval_pb2.SearchReq
             dense_weight=request.fusion.dense_weight,
         ),
         require_complete=request.require_complete,
+        where=None if request.where is None else encodable(request.where, "where"),
     )
 
 
@@ -88,6 +89,7 @@ def search_request_from_message(message: retrieval_pb2.SearchRequest, timeout_s:
             dense_weight=fusion.dense_weight if fusion.HasField("dense_weight") else Fusion().dense_weight,
         ),
         require_complete=message.require_complete,
+        where=message.where if message.HasField("where") else None,
         timeout_s=timeout_s,
     )
 

@@ -87,6 +87,7 @@ def shard_query_to_message(query: ShardQuery) -> shard_pb2.SearchRequest:
         k=query.k,
         dense=None if query.dense is None else _dense_to_message(query.dense),
         bm25=None if query.bm25 is None else _bm25_to_message(query.bm25),
+        where=None if query.where is None else encodable(query.where, "where"),
         passages=query.passages,
     )
 
@@ -100,6 +101,7 @@ def shard_query_from_message(message: shard_pb2.SearchRequest, timeout_s: float 
         k=check_range(message.k, 1, MAX_CANDIDATE_DEPTH, "k"),
         dense=_dense_from_message(message.dense) if message.HasField("dense") else None,
         bm25=_bm25_from_message(message.bm25) if message.HasField("bm25") else None,
+        where=message.where if message.HasField("where") else None,
         passages=message.passages,
         timeout_s=timeout_s,
     )

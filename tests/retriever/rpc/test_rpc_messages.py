@@ -57,6 +57,7 @@ search_requests = st.builds(
     bm25_k1=st.none() | st.floats(0, 100),
     bm25_b=st.none() | st.floats(0, 1),
     fusion=st.builds(Fusion, st.sampled_from(get_args(FusionMethod)), st.integers(1, 10**6), st.floats(0, 1)),
+    where=st.none() | st.sampled_from(["year > 1990", "source = 'a' and not seen = true"]),
     require_complete=st.booleans(),
     timeout_s=timeouts,
 )
@@ -217,13 +218,14 @@ def test_shard_query(
     k: int,
     timeout_s: float | None,
 ) -> None:
-    query = ShardQuery(k, DenseQuery(vector, *options), bm25, k // 2, timeout_s)
+    where = None if k % 2 else f"a = {k}"
+    query = ShardQuery(k, DenseQuery(vector, *options), bm25, where, k // 2, timeout_s)
     wire = shards.shard_query_to_message(query).SerializeToString()
     back = shards.shard_query_from_message(shard_pb2.SearchRequest.FromString(wire), timeout_s)
     assert back.dense is not None
     np.testing.assert_array_equal(back.dense.vector, vector)
     assert (back.dense.candidate_depth, back.dense.nprobe) == options
-    assert (back.k, back.bm25, back.passages, back.timeout_s) == (k, bm25, k // 2, timeout_s)
+    assert (back.k, back.bm25, back.where, back.passages, back.timeout_s) == (k, bm25, where, k // 2, timeout_s)
 
 
 @given(bm25_queries)

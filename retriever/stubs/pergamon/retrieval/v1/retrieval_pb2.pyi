@@ -157,6 +157,7 @@ class SearchRequest(_message.Message):
     BM25_B_FIELD_NUMBER: _builtins.int
     FUSION_FIELD_NUMBER: _builtins.int
     REQUIRE_COMPLETE_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """The query's text, at most 100,000 characters; may be empty only in dense mode with a vector."""
     k: _builtins.int
@@ -177,6 +178,8 @@ class SearchRequest(_message.Message):
     """BM25's length normalization, 0 to 1; absent means the datastore's own."""
     require_complete: _builtins.bool
     """Whether the call fails with UNAVAILABLE when a shard does not answer, instead of answering with less coverage."""
+    where: _builtins.str
+    """A filter, at most 10,000 characters: only passages for which it is true are found. Absent takes all passages."""
     @_builtins.property
     def fusion(self) -> Global___Fusion:
         """How dense and BM25 results become one list, in hybrid mode."""
@@ -194,10 +197,11 @@ class SearchRequest(_message.Message):
         bm25_b: _builtins.float | None = ...,
         fusion: Global___Fusion | None = ...,
         require_complete: _builtins.bool = ...,
+        where: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bm25_b", b"_bm25_b", "_bm25_k1", b"_bm25_k1", "_candidate_depth", b"_candidate_depth", "_k", b"_k", "_nprobe", b"_nprobe", "_vector_float32_le", b"_vector_float32_le", "bm25_b", b"bm25_b", "bm25_k1", b"bm25_k1", "candidate_depth", b"candidate_depth", "fusion", b"fusion", "k", b"k", "nprobe", b"nprobe", "vector_float32_le", b"vector_float32_le"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bm25_b", b"_bm25_b", "_bm25_k1", b"_bm25_k1", "_candidate_depth", b"_candidate_depth", "_k", b"_k", "_nprobe", b"_nprobe", "_vector_float32_le", b"_vector_float32_le", "_where", b"_where", "bm25_b", b"bm25_b", "bm25_k1", b"bm25_k1", "candidate_depth", b"candidate_depth", "fusion", b"fusion", "k", b"k", "nprobe", b"nprobe", "vector_float32_le", b"vector_float32_le", "where", b"where"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bm25_b", b"_bm25_b", "_bm25_k1", b"_bm25_k1", "_candidate_depth", b"_candidate_depth", "_k", b"_k", "_nprobe", b"_nprobe", "_vector_float32_le", b"_vector_float32_le", "bm25_b", b"bm25_b", "bm25_k1", b"bm25_k1", "candidate_depth", b"candidate_depth", "fusion", b"fusion", "k", b"k", "mode", b"mode", "nprobe", b"nprobe", "query", b"query", "require_complete", b"require_complete", "vector_float32_le", b"vector_float32_le"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bm25_b", b"_bm25_b", "_bm25_k1", b"_bm25_k1", "_candidate_depth", b"_candidate_depth", "_k", b"_k", "_nprobe", b"_nprobe", "_vector_float32_le", b"_vector_float32_le", "_where", b"_where", "bm25_b", b"bm25_b", "bm25_k1", b"bm25_k1", "candidate_depth", b"candidate_depth", "fusion", b"fusion", "k", b"k", "mode", b"mode", "nprobe", b"nprobe", "query", b"query", "require_complete", b"require_complete", "vector_float32_le", b"vector_float32_le", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bm25_b: _TypeAlias = _typing.Literal["bm25_b"]  # noqa: Y015
     _WhichOneofArgType__bm25_b: _TypeAlias = _typing.Literal["_bm25_b", b"_bm25_b"]  # noqa: Y015
@@ -211,6 +215,8 @@ class SearchRequest(_message.Message):
     _WhichOneofArgType__nprobe: _TypeAlias = _typing.Literal["_nprobe", b"_nprobe"]  # noqa: Y015
     _WhichOneofReturnType__vector_float32_le: _TypeAlias = _typing.Literal["vector_float32_le"]  # noqa: Y015
     _WhichOneofArgType__vector_float32_le: _TypeAlias = _typing.Literal["_vector_float32_le", b"_vector_float32_le"]  # noqa: Y015
+    _WhichOneofReturnType__where: _TypeAlias = _typing.Literal["where"]  # noqa: Y015
+    _WhichOneofArgType__where: _TypeAlias = _typing.Literal["_where", b"_where"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bm25_b) -> _WhichOneofReturnType__bm25_b | None: ...
     @_typing.overload
@@ -223,6 +229,8 @@ class SearchRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__nprobe) -> _WhichOneofReturnType__nprobe | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__vector_float32_le) -> _WhichOneofReturnType__vector_float32_le | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__where) -> _WhichOneofReturnType__where | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
 

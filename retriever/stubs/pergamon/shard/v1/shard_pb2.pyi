@@ -361,9 +361,12 @@ class SearchRequest(_message.Message):
     K_FIELD_NUMBER: _builtins.int
     DENSE_FIELD_NUMBER: _builtins.int
     BM25_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
     PASSAGES_FIELD_NUMBER: _builtins.int
     k: _builtins.int
     """How many candidates are wanted of each side, at least 1."""
+    where: _builtins.str
+    """A filter; both sides find only passages for which it is true. Absent takes all passages."""
     passages: _builtins.int
     """Of how many of its best candidates the shard sends the passages along; best of both sides is by reciprocal rank."""
     @_builtins.property
@@ -380,13 +383,16 @@ class SearchRequest(_message.Message):
         k: _builtins.int = ...,
         dense: Global___DenseQuery | None = ...,
         bm25: Global___Bm25Query | None = ...,
+        where: _builtins.str | None = ...,
         passages: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bm25", b"bm25", "dense", b"dense"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_where", b"_where", "bm25", b"bm25", "dense", b"dense", "where", b"where"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bm25", b"bm25", "dense", b"dense", "k", b"k", "passages", b"passages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_where", b"_where", "bm25", b"bm25", "dense", b"dense", "k", b"k", "passages", b"passages", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__where: _TypeAlias = _typing.Literal["where"]  # noqa: Y015
+    _WhichOneofArgType__where: _TypeAlias = _typing.Literal["_where", b"_where"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__where) -> _WhichOneofReturnType__where | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
 
