@@ -17,6 +17,8 @@ class Ranked:
     score: float
     dense_score: float | None
     bm25_score: float | None
+    duplicates: int = 0
+    """Near-duplicates, dropped, that it stands for."""
 
 
 def fuse(dense: Sequence[Candidate], bm25: Sequence[Candidate], fusion: Fusion) -> list[Ranked]:

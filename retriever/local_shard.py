@@ -178,11 +178,23 @@ class LocalShard:
         return tuple(found[:k])
 
     def fetch(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> list[Passage]:
-        by_segment: dict[str, list[int]] = {}
-        for segment, row in rows:
-            by_segment.setdefault(segment, []).append(row)
-        found = {}
-        for segment_id, wanted in by_segment.items():
+        found: dict[int, Passage] = {}
+        for position, places in self._places(rows).items():
+            passages = self._reader.segments[position].passages.get([rows[place][1] for place in places])
+            found.update(zip(places, passages, strict=True))
+        return [found[place] for place in range(len(rows))]
+
+    def fetch_vectors(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> NDArray[np.float32]:
+        vectors = np.empty((len(rows), self._reader.manifest.encoder.dimension), np.float32)
+        for position, places in self._places(rows).items():
+            wanted = np.array([rows[place][1] for place in places])
+            vectors[places] = self._reader.segments[position].vectors.read(wanted)
+        return vectors
+
+    def _places(self, rows: Sequence[tuple[str, int]]) -> dict[int, list[int]]:
+        """Position of each segment named -> the places in `rows` that name it; NotFound for a row that is not here."""
+        places: dict[int, list[int]] = {}
+        for place, (segment_id, row) in enumerate(rows):
             position = self._positions.get(segment_id)
             if position is None:
                 raise NotFound(
@@ -190,16 +202,14 @@ class LocalShard:
                     mend="ask the shard that found the passage",
                     field="segment",
                 )
-            absent = [row for row in wanted if not 0 <= row < self._reader.segments[position].vectors.rows]
-            if absent:
+            if not 0 <= row < self._reader.segments[position].vectors.rows:
                 raise NotFound(
-                    f"the segment {segment_id!r} has no row {absent[0]}",
+                    f"the segment {segment_id!r} has no row {row}",
                     mend="ask for rows that a search found",
                     field="row",
                 )
-            passages = self._reader.segments[position].passages.get(wanted)
-            found.update({(segment_id, row): passage for row, passage in zip(wanted, passages, strict=True)})
-        return [found[key] for key in rows]
+            places.setdefault(position, []).append(place)
+        return places
 
     def lookup(self, names: Sequence[PassageName], timeout_s: float | None = None) -> list[Passage | None]:
         found: list[Passage | None] = [None] * len(names)

@@ -1,4 +1,4 @@
-"""One query over all shards: encode once, search every shard, merge, fuse, fetch the passages from their owners."""
+"""One query over all shards: encode once, search every shard, merge, fuse, diversify, fetch from the owners."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from datastore.bm25.statistics import Bm25Statistics
 from datastore.documents import Passage, PassageName
 from datastore.encoders.registry import Encoder
 from datastore.errors import NotFound
-from retriever.api import DatastoreInfo, Hit, ScoreKind, SearchRequest, SearchResponse
+from retriever.api import MAX_DIVERSE_K, DatastoreInfo, Hit, ScoreKind, SearchRequest, SearchResponse
+from retriever.diversity import diversify
 from retriever.fanout import Calls, Deadline, Membership
 from retriever.fusion import Ranked, rank
 from retriever.shard import Bm25Query, Candidate, DenseQuery, Shard, ShardQuery, ShardResult
 
 FUSION_DEPTH = 100
-"""Candidates of each side that are fused, at least; never fewer than twice k."""
+"""Candidates of each side that are fused, at least; never fewer than twice those wanted of the fused list."""
+
+DIVERSE_DEPTH = 50
+"""Ranked candidates that diverse hits are chosen from, at least; 4 k where that is more, up to MAX_DIVERSE_K."""
 
 _CALLS_PER_SHARD = 16
 """At once."""
@@ -60,6 +64,9 @@ class Router:
         results = self._search_shards(request, calls, clock)
         ranked = _rank(request, results)
         clock.lap("fuse")
+        if request.diverse:
+            ranked = self._diversify(request, ranked, calls)
+            clock.lap("diversify")
         hits = self._hits(ranked, results, calls)
         clock.lap("fetch")
         coverage = calls.coverage()
@@ -136,26 +143,50 @@ class Router:
         parts = calls.each(lambda shard, timeout_s: shard.bm25_statistics(request.query, timeout_s)[1])
         return Bm25Statistics.merge(parts.values())
 
+    def _diversify(self, request: SearchRequest, ranked: Sequence[Ranked], calls: Calls) -> list[Ranked]:
+        """The k chosen, by vectors from their owners; a shard that fails now takes its candidates with it."""
+        owned = _by_owner(ranked, calls)
+        answers = calls.each(
+            lambda shard, timeout_s: shard.fetch_vectors(_rows(owned[shard]), timeout_s), among=list(owned)
+        )
+        vectors = {
+            item.candidate.name: vector
+            for shard, found in answers.items()
+            for item, vector in zip(owned[shard], found, strict=True)
+        }
+        kept = [item for item in ranked if item.candidate.name in vectors]
+        if not kept:
+            return kept
+        chosen = diversify(
+            np.stack([vectors[item.candidate.name] for item in kept]),
+            [item.score for item in kept],
+            request.k,
+            mmr_lambda=request.mmr_lambda,
+            collapse_similarity=request.collapse_similarity,
+        )
+        return [replace(kept[place], duplicates=duplicates) for place, duplicates in chosen]
+
     def _hits(self, ranked: Sequence[Ranked], results: Sequence[ShardResult], calls: Calls) -> tuple[Hit, ...]:
         passages = {passage.name: passage for result in results for passage in result.passages}
-        missing: dict[Shard, list[Ranked]] = {}
-        for item in ranked:
-            if item.candidate.name not in passages:
-                missing.setdefault(calls.owner(item.candidate.segment), []).append(item)
-
-        def fetch(shard: Shard, timeout_s: float | None) -> list[Passage]:
-            rows = [(item.candidate.segment, item.candidate.row) for item in missing[shard]]
-            return shard.fetch(rows, timeout_s)
-
-        for fetched in calls.each(fetch, among=list(missing)).values():
+        missing = _by_owner([item for item in ranked if item.candidate.name not in passages], calls)
+        answers = calls.each(
+            lambda shard, timeout_s: shard.fetch(_rows(missing[shard]), timeout_s), among=list(missing)
+        )
+        for fetched in answers.values():
             passages.update({passage.name: passage for passage in fetched})
         # A shard that died after its search takes the hits with it that it did not send along; coverage says so.
         kept = [item for item in ranked if item.candidate.name in passages]
         return tuple(_hit(place, item, passages[item.candidate.name]) for place, item in enumerate(kept, 1))
 
 
+def _wanted(request: SearchRequest) -> int:
+    """Ranked candidates that the hits are chosen from: what a plain search for so many would give."""
+    return request.k if not request.diverse else min(max(4 * request.k, DIVERSE_DEPTH), MAX_DIVERSE_K)
+
+
 def _depth(request: SearchRequest) -> int:
-    return request.k if request.mode != "hybrid" else max(2 * request.k, FUSION_DEPTH)
+    wanted = _wanted(request)
+    return wanted if request.mode != "hybrid" else max(2 * wanted, FUSION_DEPTH)
 
 
 def _passages_along(k: int, shards: int) -> int:
@@ -168,11 +199,11 @@ def _passages_along(k: int, shards: int) -> int:
 
 
 def _rank(request: SearchRequest, results: Sequence[ShardResult]) -> list[Ranked]:
-    """The best k over all shards: by exact inner product, by BM25 with the statistics of all, or by both fused."""
+    """The best over all shards: by exact inner product, by BM25 with the statistics of all, or by both fused."""
     depth = _depth(request)
     dense = _merge((result.dense for result in results), depth) if request.mode != "bm25" else None
     bm25 = _merge((result.bm25 for result in results), depth) if request.mode != "dense" else None
-    return rank(dense, bm25, request.fusion)[: request.k]
+    return rank(dense, bm25, request.fusion)[: _wanted(request)]
 
 
 def _score_kind(request: SearchRequest) -> ScoreKind:
@@ -183,6 +214,17 @@ def _merge(parts: Iterable[Sequence[Candidate]], depth: int) -> list[Candidate]:
     merged = [candidate for part in parts for candidate in part]
     merged.sort(key=lambda candidate: (-candidate.score, candidate.document_id, candidate.chunk_index))
     return merged[:depth]
+
+
+def _by_owner(ranked: Sequence[Ranked], calls: Calls) -> dict[Shard, list[Ranked]]:
+    owned: dict[Shard, list[Ranked]] = {}
+    for item in ranked:
+        owned.setdefault(calls.owner(item.candidate.segment), []).append(item)
+    return owned
+
+
+def _rows(ranked: Sequence[Ranked]) -> list[tuple[str, int]]:
+    return [(item.candidate.segment, item.candidate.row) for item in ranked]
 
 
 def _hit(place: int, item: Ranked, passage: Passage) -> Hit:
@@ -199,6 +241,7 @@ def _hit(place: int, item: Ranked, passage: Passage) -> Hit:
         start=passage.start,
         end=passage.end,
         attributes=passage.attributes,
+        duplicates=item.duplicates,
     )
 
 

@@ -129,6 +129,10 @@ class Shard(Protocol):
         """The passages at (segment, row), in that order."""
         ...
 
+    def fetch_vectors(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> NDArray[np.float32]:
+        """float32 [len(rows), dimension]: the exact vectors at (segment, row), in that order."""
+        ...
+
     def lookup(self, names: Sequence[PassageName], timeout_s: float | None = None) -> list[Passage | None]:
         """The passages of these names, None for each that this shard does not hold."""
         ...

@@ -26,6 +26,9 @@ MIN_TRAIN_PER_LIST = 39
 _LISTS = {"ivf-pq": 4.0, "ivf-pq4": 8.0}
 """Lists by kind, as a multiple of the square root of the passages."""
 
+_PQ4_MIN = 16
+"""Dimensions below which 4-bit codes of two each have nothing to choose from."""
+
 SPILL_WEIGHT = 1.5
 """How much a second list must differ in direction from the first: from 1 to 3 recall is flat (bench/results)."""
 
@@ -86,6 +89,12 @@ class IndexSpec:
 
 def check_index(config: IndexConfig, dimension: int) -> None:
     """Raise InvalidArgument unless `config` fits the dimension: what can be known before the passages are counted."""
+    if config.kind == "ivf-pq4" and dimension < _PQ4_MIN:
+        raise InvalidArgument(
+            f"the encoder's dimension is {dimension}; ivf-pq4 needs at least {_PQ4_MIN}",
+            mend="use --index flat or ivf-pq",
+            field="index.kind",
+        )
     if config.pq_m is None or config.kind == "flat":
         return
     if config.kind == "ivf-pq" and dimension % config.pq_m:
@@ -116,7 +125,7 @@ def choose_index(config: IndexConfig, passages: int, dimension: int) -> IndexSpe
         return IndexSpec(
             "flat", dimension, reason=f"{passages} passages are at most {FLAT_MAX_PASSAGES}: scanned whole"
         )
-    kind: IndexKind = "ivf-pq4" if config.kind == "auto" else config.kind
+    kind: IndexKind = config.kind if config.kind != "auto" else "ivf-pq4" if dimension >= _PQ4_MIN else "ivf-pq"
     reason = "asked for" if config.kind != "auto" else f"{passages} passages are more than {FLAT_MAX_PASSAGES}"
     wanted = 1 << round(math.log2(_LISTS[kind] * math.sqrt(max(passages, 1))))
     nlist = config.nlist or max(1, min(wanted, passages // MIN_TRAIN_PER_LIST))

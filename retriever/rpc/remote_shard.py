@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from datastore.bm25.statistics import Bm25Statistics
 from datastore.documents import Passage, PassageName
 from retriever.rpc.channel import DEFAULT_MAX_MESSAGE_BYTES, Connection
@@ -44,6 +47,11 @@ class RemoteShard:
         message = shard_pb2.FetchPassagesRequest(rows=shard.rows_to_messages(rows))
         answer = self._connection.call(self._service.FetchPassages, message, timeout_s)
         return [common.passage_from_message(passage) for passage in answer.passages]
+
+    def fetch_vectors(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> NDArray[np.float32]:
+        message = shard_pb2.FetchVectorsRequest(rows=shard.rows_to_messages(rows))
+        answer = self._connection.call(self._service.FetchVectors, message, timeout_s)
+        return shard.vectors_from_message(answer, len(rows))
 
     def lookup(self, names: Sequence[PassageName], timeout_s: float | None = None) -> list[Passage | None]:
         message = shard_pb2.LookupPassagesRequest(names=common.names_to_messages(names))

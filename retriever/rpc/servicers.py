@@ -79,6 +79,15 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
 
         return self._gate.run(context, answer)
 
+    def FetchVectors(
+        self, request: shard_pb2.FetchVectorsRequest, context: grpc.ServicerContext
+    ) -> shard_pb2.FetchVectorsResponse:
+        def answer(timeout_s: float | None) -> shard_pb2.FetchVectorsResponse:
+            vectors = self._shard.fetch_vectors(shards.rows_from_messages(request.rows), timeout_s)
+            return shards.vectors_to_message(vectors)
+
+        return self._gate.run(context, answer)
+
     def LookupPassages(
         self, request: shard_pb2.LookupPassagesRequest, context: grpc.ServicerContext
     ) -> shard_pb2.LookupPassagesResponse:

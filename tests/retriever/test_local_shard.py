@@ -155,10 +155,21 @@ def test_fetch_gives_the_passages_found_in_the_order_asked(shard: LocalShard) ->
     assert shard.fetch([]) == []
 
 
+def test_fetch_vectors_gives_what_lies_on_disk(shard: LocalShard, stored: tuple[list[PassageName], np.ndarray]) -> None:
+    names, matrix = stored
+    result = dense(shard, encode("baden mitus"), 200)
+    rows = [(candidate.segment, candidate.row) for candidate in result]
+    vectors = shard.fetch_vectors([*rows, rows[0]])
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors, matrix[[names.index(c.name) for c in (*result, result[0])]])
+    assert shard.fetch_vectors([]).shape == (0, 256)
+
+
 @pytest.mark.parametrize(("segment", "row"), [("elsewhere", 0), (None, 100_000), (None, -1)])
-def test_fetch_of_a_place_that_is_not_there(shard: LocalShard, segment: str | None, row: int) -> None:
-    with pytest.raises(NotFound):
-        shard.fetch([(segment or shard.describe().segments[0], row)])
+def test_a_place_that_is_not_there(shard: LocalShard, segment: str | None, row: int) -> None:
+    for fetch in (shard.fetch, shard.fetch_vectors):
+        with pytest.raises(NotFound):
+            fetch([(segment or shard.describe().segments[0], row)])
 
 
 def test_lookup_finds_every_passage_by_name(shard: LocalShard, stored: tuple[list[PassageName], np.ndarray]) -> None:

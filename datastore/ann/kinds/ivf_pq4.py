@@ -37,6 +37,8 @@ from datastore.errors import DataLoss
 if TYPE_CHECKING:
     from datastore.store.vectors import VectorFile
 
+_NO_DIRECTION = np.float32(1e-10)
+
 _RESIDUALS = 32_768
 """Vectors whose residuals train rotation and codebooks."""
 
@@ -61,12 +63,10 @@ class IvfPq4Template:
         if path is None:
             raise DataLoss(f"the manifest names no template for the index {spec.kind}", mend=MEND)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 names = ("centroids", "coarse_codebooks", "rotation", "codebooks")
                 centroids, coarse_codebooks, rotation, codebooks = (arrays[name] for name in names)
-        except (OSError, ValueError, KeyError, EOFError, RuntimeError, NotImplementedError) as error:
-            raise DataLoss(f"{path} cannot be read: {error}", mend=MEND) from None
-        except Exception as error:  # zipfile and zlib raise errors of their own, of no common class
+        except Exception as error:  # a damaged archive raises errors of many classes, those of zlib among them
             raise DataLoss(f"{path} cannot be read: {error}", mend=MEND) from None
         seen = (centroids.shape[::-1], rotation.shape, codebooks.shape)
         wanted = (
@@ -204,6 +204,7 @@ class IvfPq4Index:
         use_threads(1)
         products, lists = self._coarse.search(queries, min(nprobe, self._nlist))
         rotated = queries @ self._rotation
+        rotated[~rotated.any(axis=1), 0] = _NO_DIRECTION  # of look-up tables of nothing but zeros FAISS makes no scores
         depth = min(self._copies * depth, max(1, self._codes.ntotal))
         scores = np.empty((len(queries), depth), np.float32)
         rows = np.empty((len(queries), depth), np.int64)

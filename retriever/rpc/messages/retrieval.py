@@ -67,6 +67,8 @@ def search_request_to_message(request: SearchRequest) -> retrieval_pb2.SearchReq
         ),
         require_complete=request.require_complete,
         where=None if request.where is None else encodable(request.where, "where"),
+        mmr_lambda=request.mmr_lambda,
+        collapse_similarity=request.collapse_similarity,
     )
 
 
@@ -90,6 +92,8 @@ def search_request_from_message(message: retrieval_pb2.SearchRequest, timeout_s:
         ),
         require_complete=message.require_complete,
         where=message.where if message.HasField("where") else None,
+        mmr_lambda=message.mmr_lambda if message.HasField("mmr_lambda") else None,
+        collapse_similarity=message.collapse_similarity if message.HasField("collapse_similarity") else None,
         timeout_s=timeout_s,
     )
 
@@ -108,6 +112,7 @@ def search_response_to_message(response: SearchResponse) -> retrieval_pb2.Search
                 dense_score=hit.dense_score,
                 bm25_score=hit.bm25_score,
                 passage=passage_to_message(hit),
+                duplicates=hit.duplicates,
             )
             for hit in response.hits
         ],
@@ -137,6 +142,7 @@ def _hit_from_message(message: retrieval_pb2.Hit) -> Hit:
         start=passage.start,
         end=passage.end,
         attributes=attributes_from_message(passage.attributes),
+        duplicates=message.duplicates,
     )
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from datastore.bm25.statistics import Bm25Statistics
 from datastore.documents import Passage
 from datastore.encoders.fingerprint import EncoderFingerprint
@@ -227,6 +230,24 @@ def rows_to_messages(rows: Sequence[tuple[str, int]]) -> list[shard_pb2.PassageR
 
 def rows_from_messages(messages: Sequence[shard_pb2.PassageRow]) -> list[tuple[str, int]]:
     return [(message.segment, message.row) for message in messages]
+
+
+def vectors_to_message(vectors: NDArray[np.float32]) -> shard_pb2.FetchVectorsResponse:
+    """Of stored vectors, [n, dimension]: float16 by their origin, so that nothing is lost."""
+    return shard_pb2.FetchVectorsResponse(
+        dimension=vectors.shape[1], vectors_float16_le=vectors.astype("<f2").tobytes()
+    )
+
+
+def vectors_from_message(message: shard_pb2.FetchVectorsResponse, count: int) -> NDArray[np.float32]:
+    """float32 [count, dimension]."""
+    dimension, size = message.dimension, len(message.vectors_float16_le)
+    if size != 2 * count * dimension or (count and not dimension):
+        raise FailedPrecondition(
+            f"a shard answered with {size} bytes; {count} vectors of {dimension} float16 need {2 * count * dimension}",
+            mend="run the same version of pergamon on every machine",
+        )
+    return np.frombuffer(message.vectors_float16_le, "<f2").reshape(count, dimension).astype(np.float32)
 
 
 def lookups_to_messages(passages: Sequence[Passage | None]) -> list[shard_pb2.PassageLookup]:

@@ -33,7 +33,7 @@ class MemoryShard:
 
     def __post_init__(self) -> None:
         random = np.random.default_rng(7)
-        self.vectors = random.standard_normal((30, 8)).astype(np.float32)
+        self.vectors = random.standard_normal((30, 8)).astype(np.float16).astype(np.float32)
         for row in range(30):
             text = " ".join(random.choice(WORDS, size=random.integers(3, 12)))
             attributes: dict[str, AttributeValue] = {
@@ -78,6 +78,10 @@ class MemoryShard:
     def fetch(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> list[Passage]:
         self.before(timeout_s)
         return [self.passages[row] for _, row in rows]
+
+    def fetch_vectors(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> NDArray[np.float32]:
+        self.before(timeout_s)
+        return self.vectors[[row for _, row in rows]]
 
     def lookup(self, names: Sequence[PassageName], timeout_s: float | None = None) -> list[Passage | None]:
         self.before(timeout_s)

@@ -16,7 +16,7 @@ from datastore.encoders.fingerprint import EncoderFingerprint
 from datastore.errors import FailedPrecondition, InvalidArgument
 from retriever.api import (
     MAX_CANDIDATE_DEPTH,
-    MAX_K,
+    MAX_DIVERSE_K,
     Coverage,
     DatastoreInfo,
     Fusion,
@@ -49,7 +49,7 @@ timeouts = st.none() | st.floats(0, 86_400)
 search_requests = st.builds(
     SearchRequest,
     query=texts.map(lambda text: f"q{text}"),
-    k=st.integers(1, MAX_K),
+    k=st.integers(1, MAX_DIVERSE_K),
     mode=st.sampled_from(get_args(Mode)),
     vector=st.none(),
     candidate_depth=st.none() | st.integers(1, MAX_CANDIDATE_DEPTH),
@@ -59,6 +59,8 @@ search_requests = st.builds(
     fusion=st.builds(Fusion, st.sampled_from(get_args(FusionMethod)), st.integers(1, 10**6), st.floats(0, 1)),
     where=st.none() | st.sampled_from(["year > 1990", "source = 'a' and not seen = true"]),
     require_complete=st.booleans(),
+    mmr_lambda=st.none() | st.floats(0, 1),
+    collapse_similarity=st.none() | st.floats(0, 1),
     timeout_s=timeouts,
 )
 hits = st.builds(
@@ -75,6 +77,7 @@ hits = st.builds(
     start=uint64s,
     end=uint64s,
     attributes=attributes,
+    duplicates=uint32s,
 )
 search_responses = st.builds(
     SearchResponse,
@@ -256,6 +259,27 @@ def test_lookups(found: list[Passage | None]) -> None:
 def test_rows(rows: list[tuple[str, int]]) -> None:
     wire = shard_pb2.FetchPassagesRequest(rows=shards.rows_to_messages(rows)).SerializeToString()
     assert shards.rows_from_messages(shard_pb2.FetchPassagesRequest.FromString(wire).rows) == rows
+
+
+@given(st.integers(0, 4), st.integers(1, 5), st.data())
+def test_vectors(count: int, dimension: int, data: st.DataObject) -> None:
+    stored = st.lists(
+        st.floats(width=16, allow_nan=False, allow_infinity=False), min_size=dimension, max_size=dimension
+    )
+    rows = data.draw(st.lists(stored, min_size=count, max_size=count))
+    vectors = np.array(rows, np.float32).reshape(count, dimension)
+    wire = shards.vectors_to_message(vectors).SerializeToString()
+    back = shards.vectors_from_message(shard_pb2.FetchVectorsResponse.FromString(wire), count)
+    np.testing.assert_array_equal(back, vectors)
+    assert back.dtype == np.float32
+    assert back.flags.writeable
+
+
+@pytest.mark.parametrize(("size", "dimension"), [(0, 0), (10, 2), (14, 2), (12, 3)])
+def test_vectors_that_do_not_fit(size: int, dimension: int) -> None:
+    message = shard_pb2.FetchVectorsResponse(dimension=dimension, vectors_float16_le=b"\0" * size)
+    with pytest.raises(FailedPrecondition, match=f"{size} bytes; 3 vectors of {dimension} float16 need"):
+        shards.vectors_from_message(message, 3)
 
 
 @pytest.mark.parametrize(

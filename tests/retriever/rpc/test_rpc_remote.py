@@ -41,6 +41,10 @@ def test_remote_shard_answers_as_the_shard(serve: Callable[..., str], shard: Sha
     rows = [("s-1", 29), ("s-1", 0), ("s-1", 29)]
     assert remote.fetch(rows) == shard.fetch(rows)
     assert remote.fetch([]) == []
+    vectors = remote.fetch_vectors(rows)
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors, shard.fetch_vectors(rows))
+    assert remote.fetch_vectors([]).shape == (0, 8)
     names = [PassageName("doc-3", 1), PassageName("doc-99", 0), PassageName("doc-0", 0)]
     found = remote.lookup(names)
     assert found == shard.lookup(names)

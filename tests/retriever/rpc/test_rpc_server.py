@@ -247,6 +247,9 @@ def test_requests_are_checked(serve: Serve, retriever: object) -> None:
     for request, field in [
         (SearchRequest("lamp", k=0), "k"),
         (SearchRequest("lamp", k=10**12), "k"),
+        (SearchRequest("lamp", k=1001, mmr_lambda=0.5), "k"),
+        (SearchRequest("lamp", mmr_lambda=1.1), "mmr_lambda"),
+        (SearchRequest("lamp", collapse_similarity=float("nan")), "collapse_similarity"),
         (SearchRequest("  "), "query"),
         (SearchRequest("lamp\ud800"), "query"),
         (SearchRequest("lamp", vector=np.full(8, np.nan, np.float32)), "vector"),

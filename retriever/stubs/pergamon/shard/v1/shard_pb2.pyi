@@ -577,6 +577,56 @@ class FetchPassagesResponse(_message.Message):
 Global___FetchPassagesResponse: _TypeAlias = FetchPassagesResponse  # noqa: Y015
 
 @_typing.final
+class FetchVectorsRequest(_message.Message):
+    """Exact vectors by the places of their passages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PassageRow]:
+        """The places."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___PassageRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchVectorsRequest: _TypeAlias = FetchVectorsRequest  # noqa: Y015
+
+@_typing.final
+class FetchVectorsResponse(_message.Message):
+    """The vectors asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    VECTORS_FLOAT16_LE_FIELD_NUMBER: _builtins.int
+    dimension: _builtins.int
+    """Components of a vector."""
+    vectors_float16_le: _builtins.bytes
+    """One for each place, in the order of the places, as little-endian IEEE 754 float16 values, as they are stored."""
+    def __init__(
+        self,
+        *,
+        dimension: _builtins.int = ...,
+        vectors_float16_le: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "vectors_float16_le", b"vectors_float16_le"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchVectorsResponse: _TypeAlias = FetchVectorsResponse  # noqa: Y015
+
+@_typing.final
 class LookupPassagesRequest(_message.Message):
     """Passages by name."""
 

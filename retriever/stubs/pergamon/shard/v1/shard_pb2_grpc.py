@@ -56,6 +56,11 @@ class ShardServiceStub:
                 request_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchPassagesRequest.SerializeToString,
                 response_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchPassagesResponse.FromString,
                 _registered_method=True)
+        self.FetchVectors = channel.unary_unary(
+                '/pergamon.shard.v1.ShardService/FetchVectors',
+                request_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchVectorsRequest.SerializeToString,
+                response_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchVectorsResponse.FromString,
+                _registered_method=True)
         self.LookupPassages = channel.unary_unary(
                 '/pergamon.shard.v1.ShardService/LookupPassages',
                 request_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.LookupPassagesRequest.SerializeToString,
@@ -97,6 +102,13 @@ class ShardServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchVectors(self, request, context):
+        """Returns exact vectors by the places of their passages in this shard.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LookupPassages(self, request, context):
         """Returns passages by name, as far as this shard holds them.
         """
@@ -126,6 +138,11 @@ def add_ShardServiceServicer_to_server(servicer, server):
                     servicer.FetchPassages,
                     request_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchPassagesRequest.FromString,
                     response_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchPassagesResponse.SerializeToString,
+            ),
+            'FetchVectors': grpc.unary_unary_rpc_method_handler(
+                    servicer.FetchVectors,
+                    request_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchVectorsRequest.FromString,
+                    response_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchVectorsResponse.SerializeToString,
             ),
             'LookupPassages': grpc.unary_unary_rpc_method_handler(
                     servicer.LookupPassages,
@@ -243,6 +260,33 @@ class ShardService:
             '/pergamon.shard.v1.ShardService/FetchPassages',
             pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchPassagesRequest.SerializeToString,
             pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchPassagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchVectors(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pergamon.shard.v1.ShardService/FetchVectors',
+            pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchVectorsRequest.SerializeToString,
+            pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchVectorsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -28,6 +28,8 @@ class ShardServiceStub:
     """Returns what BM25 must know of this shard so that all shards can score alike."""
     FetchPassages: _grpc.UnaryUnaryMultiCallable[_shard_pb2.FetchPassagesRequest, _shard_pb2.FetchPassagesResponse]
     """Returns passages by their place in this shard."""
+    FetchVectors: _grpc.UnaryUnaryMultiCallable[_shard_pb2.FetchVectorsRequest, _shard_pb2.FetchVectorsResponse]
+    """Returns exact vectors by the places of their passages in this shard."""
     LookupPassages: _grpc.UnaryUnaryMultiCallable[_shard_pb2.LookupPassagesRequest, _shard_pb2.LookupPassagesResponse]
     """Returns passages by name, as far as this shard holds them."""
 
@@ -69,6 +71,14 @@ class ShardServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _shard_pb2.FetchPassagesResponse:
         """Returns passages by their place in this shard."""
+
+    @_abc_1.abstractmethod
+    def FetchVectors(
+        self,
+        request: _shard_pb2.FetchVectorsRequest,
+        context: _grpc.ServicerContext,
+    ) -> _shard_pb2.FetchVectorsResponse:
+        """Returns exact vectors by the places of their passages in this shard."""
 
     @_abc_1.abstractmethod
     def LookupPassages(
