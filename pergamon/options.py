@@ -49,6 +49,10 @@ CollapseSimilarity = Annotated[
         help="Drop near-duplicates: passages with this cosine, 0 to 1, or more with a better one.",
     ),
 ]
+Where = Annotated[
+    str | None,
+    typer.Option("--where", metavar="EXPR", help='Only passages for which this is true, as "year >= 2000".'),
+]
 RequireComplete = Annotated[bool, typer.Option("--require-complete", help="Fail unless every shard answers.")]
 TimeoutS = Annotated[float | None, typer.Option("--timeout-s", help="Seconds allowed.")]
 Encoder = Annotated[str | None, typer.Option("--encoder", help="Where to load the datastore's encoder from.")]
@@ -68,6 +72,7 @@ def search_request(
     bm25_b: float | None,
     mmr_lambda: float | None,
     collapse_similarity: float | None,
+    where: str | None,
     require_complete: bool,
     timeout_s: float | None = None,
 ) -> SearchRequest:
@@ -83,6 +88,7 @@ def search_request(
         bm25_b=bm25_b,
         mmr_lambda=mmr_lambda,
         collapse_similarity=collapse_similarity,
+        where=where,
         require_complete=require_complete,
         timeout_s=timeout_s,
     )

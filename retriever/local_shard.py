@@ -75,6 +75,7 @@ class LocalShard:
             text = " ".join(segment.passages.get(row.tolist())[0].indexed_text.split()[:_WARM_UP_WORDS])
             _, statistics = self.bm25_statistics(text)
             vector = segment.vectors.read(row)[0]
+            self.search(ShardQuery(1, DenseQuery(vector), where="document_id is null"))  # loads the filters' parser
             self.search(ShardQuery(DEFAULT_CANDIDATE_DEPTH, DenseQuery(vector), Bm25Query(text, statistics)))
 
     def search(self, query: ShardQuery) -> ShardResult:

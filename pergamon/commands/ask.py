@@ -37,6 +37,7 @@ def ask(
     mode: options.Mode = ModeOption.HYBRID,
     mmr_lambda: options.MmrLambda = None,
     collapse_similarity: options.CollapseSimilarity = None,
+    where: options.Where = None,
     min_relevance: Annotated[
         float | None,
         typer.Option("--min-relevance", help="Least dense score of a passage that counts as relevant."),
@@ -65,6 +66,7 @@ def ask(
             mode=mode.value,
             mmr_lambda=mmr_lambda,
             collapse_similarity=collapse_similarity,
+            where=where,
             min_relevance=min_relevance,
             token_budget=token_budget,
             max_answer_tokens=max_answer_tokens,

@@ -50,6 +50,7 @@ def retrieval(
     bm25_b: options.Bm25B = None,
     mmr_lambda: options.MmrLambda = None,
     collapse_similarity: options.CollapseSimilarity = None,
+    where: options.Where = None,
     encoder: options.Encoder = None,
     run_file: Annotated[Path | None, typer.Option("--run", help="Write the results as a TREC run.")] = None,
     as_json: options.AsJson = False,
@@ -66,6 +67,7 @@ def retrieval(
         bm25_b=bm25_b,
         mmr_lambda=mmr_lambda,
         collapse_similarity=collapse_similarity,
+        where=where,
         require_complete=True,
     )
     judged = read_judged(beir, split)

@@ -23,6 +23,8 @@ EXAMPLES = """
 
 `pergamon search grpc://127.0.0.1:7700 "asyncio.Queue" --mode bm25 -k 3 --json`
 
+`pergamon search my.store "queues" --where "starts_with(document_id, 'asyncio')"` (docs/filters.md has the language)
+
 `pergamon search my.store "queues" --collapse 0.95 --mmr 0.7` (no near-duplicates, and few passages that say the same)
 """
 _SNIPPET_CHARACTERS = 300
@@ -41,6 +43,7 @@ def search(
     bm25_b: options.Bm25B = None,
     mmr_lambda: options.MmrLambda = None,
     collapse_similarity: options.CollapseSimilarity = None,
+    where: options.Where = None,
     require_complete: options.RequireComplete = False,
     timeout_s: options.TimeoutS = None,
     encoder: options.Encoder = None,
@@ -59,6 +62,7 @@ def search(
         bm25_b=bm25_b,
         mmr_lambda=mmr_lambda,
         collapse_similarity=collapse_similarity,
+        where=where,
         require_complete=require_complete,
         timeout_s=timeout_s,
     )
