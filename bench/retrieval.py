@@ -33,7 +33,8 @@ def retrieve(
         documents: dict[str, float] = {}
         if text.strip():
             for hit in retriever.search(replace(request, query=text)).hits:
-                documents.setdefault(hit.document_id, hit.score)
+                # Measures order a run by score, which is not the order of hits chosen by marginal relevance.
+                documents.setdefault(hit.document_id, hit.score if request.mmr_lambda is None else 1.0 / hit.rank)
         run[query_id] = documents
         on_progress(done)
     return run

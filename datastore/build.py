@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ann.index import train_template
-from datastore.ann.spec import IndexSpec, check_index, choose_index
+from datastore.ann.spec import TEMPLATE_NAMES, IndexSpec, check_index, choose_index
 from datastore.bm25.analysis import check_analyzer
 from datastore.chunking import chunk_words
 from datastore.config import BuildConfig, segment_limit
@@ -29,12 +29,11 @@ from datastore.store.checksums import record_file
 from datastore.store.durable import fsync_path
 from datastore.store.lock import LOCK_NAME, write_lock
 from datastore.store.manifest import MANIFEST_NAME, Manifest, RejectSummary, SegmentRecord, publish
-from datastore.store.segment import ANN, SEGMENTS_FOLDER, VECTORS, SegmentWriter, seal_segment
+from datastore.store.segment import SEGMENTS_FOLDER, VECTORS, SegmentWriter, seal_segment
 from datastore.store.vectors import VectorFile
 
-TEMPLATE_NAME = "template.faiss"
 REJECTS_NAME = "rejects-1.jsonl"
-_BUILD_FILES = (SEGMENTS_FOLDER, TEMPLATE_NAME, REJECTS_NAME, MANIFEST_NAME + ".tmp")
+_BUILD_FILES = (SEGMENTS_FOLDER, *TEMPLATE_NAMES, REJECTS_NAME, MANIFEST_NAME + ".tmp")
 _BATCH_PASSAGES = 512
 """Passages encoded at once: enough to sort by length, little enough to show progress."""
 _BATCH_CHARACTERS = 1 << 24
@@ -109,6 +108,7 @@ def _publish(
         template=record_file(store, template) if template else None,
         segments=tuple(seal_segment(store, record) for record in records),
         rejects=_summarize(store, counts.rejects),
+        required_features=spec.required_features,
     )
     fsync_path(store / SEGMENTS_FOLDER)
     fsync_path(store)
@@ -204,13 +204,13 @@ def _write_index(store: Path, spec: IndexSpec, records: Sequence[SegmentRecord],
         template = train_template(spec, _training_sample(files, spec))
         done = 0
         for folder, vectors in zip(folders, files, strict=True):
-            template.write_segment(vectors.blocks(), folder / ANN)
+            template.write_segment(vectors.blocks(), folder / spec.codes_name)
             done += vectors.rows
             counts.tell("index", done)
     finally:
         for vectors in files:
             vectors.close()
-    path = store / TEMPLATE_NAME
+    path = store / spec.template_name
     if not template.save(path):
         return None
     fsync_path(path)

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from datastore.ann.spec import CODES_NAMES
 from datastore.encoders.fingerprint import EncoderFingerprint
 from datastore.store.manifest import read_manifest
-from datastore.store.segment import ANN, BM25, COLUMNS, PASSAGES, SEGMENTS_FOLDER, VECTORS
+from datastore.store.segment import BM25, COLUMNS, PASSAGES, SEGMENTS_FOLDER, VECTORS
 
-_PARTS = {PASSAGES: "passages", VECTORS: "vectors", COLUMNS: "columns", BM25: "bm25", ANN: "index"}
+_PARTS = {PASSAGES: "passages", VECTORS: "vectors", COLUMNS: "columns", BM25: "bm25"} | dict.fromkeys(
+    CODES_NAMES, "index"
+)
 """Entry of a segment's folder -> what its bytes are counted as."""
 
 

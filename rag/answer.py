@@ -70,6 +70,9 @@ def ask(
     *,
     k: int = 5,
     mode: Mode = "hybrid",
+    mmr_lambda: float | None = None,
+    collapse_similarity: float | None = None,
+    where: str | None = None,
     min_relevance: float | None = None,
     token_budget: int | None = None,
     max_answer_tokens: int = MAX_ANSWER_TOKENS,
@@ -78,6 +81,8 @@ def ask(
     """Answer a question from the `k` best passages of a datastore.
 
     Args:
+        mmr_lambda: as in `SearchRequest`, like `collapse_similarity`: passages that say the same waste the prompt.
+        where: as in `SearchRequest`: what the answer may rest on.
         min_relevance: see `rag.relevance.any_relevant`; where no hit reaches it, no model is asked.
         token_budget: tokens of the prompt and of the room for the answer together; by default all that the model has.
         max_answer_tokens: the room for the answer.
@@ -99,7 +104,16 @@ def ask(
             field="max_answer_tokens",
         )
     started = time.perf_counter()
-    response = retriever.search(SearchRequest(query=question, k=k, mode=mode))
+    response = retriever.search(
+        SearchRequest(
+            query=question,
+            k=k,
+            mode=mode,
+            mmr_lambda=mmr_lambda,
+            collapse_similarity=collapse_similarity,
+            where=where,
+        )
+    )
     searched = time.perf_counter()
     if not any_relevant(question, mode, response.hits, min_relevance):
         return Answer(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from datastore.documents import AttributeValue, Passage, PassageName
 from datastore.errors import InvalidArgument
+from datastore.filters.language import parse as parse_filter
 
 Mode = Literal["hybrid", "dense", "bm25"]
 ScoreKind = Literal["dot", "bm25", "rrf", "convex"]
@@ -23,6 +24,8 @@ FusionMethod = Literal["rrf", "convex"]
 MAX_K = 10_000
 MAX_CANDIDATE_DEPTH = 100_000
 MAX_QUERY_CHARACTERS = 100_000
+MAX_DIVERSE_K = 1000
+"""Greatest k of a request with `mmr_lambda` or `collapse_similarity`: all pairs of candidates are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,25 @@ class SearchRequest:
     bm25_k1: float | None = None
     bm25_b: float | None = None
     fusion: Fusion = Fusion()
+    where: str | None = None
+    """Only passages for which this is true, in the language of `datastore.filters` (docs/filters.md)."""
+    mmr_lambda: float | None = None
+    """Choose hits by maximal marginal relevance, each for its own relevance and against those chosen before it: 1 is
+    relevance alone, 0 difference alone (`retriever.diversity`). `rank` is then the order; scores need not fall."""
+    collapse_similarity: float | None = None
+    """Drop a hit whose vector has at least this cosine, 0 to 1, with a better hit's, which counts it in `duplicates`.
+
+    Hits are then chosen from what a search for 4 k (at least 50, at most 1,000) gives: where that is much alike, there
+    are fewer than k. The same for `mmr_lambda`.
+    """
     require_complete: bool = False
     """Fail with Unavailable when a shard does not answer, instead of answering with less coverage."""
     timeout_s: float | None = None
+
+    @property
+    def diverse(self) -> bool:
+        """Whether the hits are not just the best k, so that their vectors are needed."""
+        return self.mmr_lambda is not None or self.collapse_similarity is not None
 
     def validate(self) -> None:
         """Raise InvalidArgument, naming the field, unless every value is within its bounds."""
@@ -82,6 +101,18 @@ class SearchRequest:
             )
         _check_range("fusion.rrf_k", self.fusion.rrf_k, 1, 1_000_000)
         _check_range("fusion.dense_weight", self.fusion.dense_weight, 0.0, 1.0)
+        if self.where is not None:
+            parse_filter(self.where)
+        if self.mmr_lambda is not None:
+            _check_range("mmr_lambda", self.mmr_lambda, 0.0, 1.0)
+        if self.collapse_similarity is not None:
+            _check_range("collapse_similarity", self.collapse_similarity, 0.0, 1.0)
+        if self.diverse and self.k > MAX_DIVERSE_K:
+            raise InvalidArgument(
+                f"k is {self.k}; with mmr_lambda or collapse_similarity it must be between 1 and {MAX_DIVERSE_K}",
+                mend="pass a k in that range, or neither of the two",
+                field="k",
+            )
         if self.timeout_s is not None:
             _check_range("timeout_s", self.timeout_s, 0.0, 86_400.0)
         if len(self.query) > MAX_QUERY_CHARACTERS:
@@ -130,6 +161,8 @@ class Hit:
     start: int = 0
     end: int = 0
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    duplicates: int = 0
+    """How many near-duplicates, dropped, it stands for; of a request with `collapse_similarity`."""
 
     @property
     def name(self) -> PassageName:
@@ -161,8 +194,8 @@ class SearchResponse:
     hits: tuple[Hit, ...]
     coverage: Coverage
     timings_ms: Mapping[str, float]
-    """Stage -> milliseconds: encode, dense, bm25, fuse, fetch, total. In a hybrid search BM25 runs beside encoding and
-    dense search; its time is what is waited for beyond them."""
+    """Stage -> milliseconds: statistics (of BM25, where shards must be asked), encode, search, fuse, diversify (of a
+    request that is `diverse`), fetch, total."""
 
 
 @dataclass(frozen=True, slots=True)

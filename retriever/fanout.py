@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import TypeVar
 
 from datastore.errors import (
@@ -22,6 +22,8 @@ Answer = TypeVar("Answer")
 
 _SHARD_SHARE = 0.7
 """Of the time left, what a shard may take: the rest is for an answer without it."""
+
+_ONE_DATASTORE = "route to shards of one datastore, with the same N in --shard I/N; restart the router for a new one"
 
 _TOLERATED = (Unavailable, DeadlineExceeded, ResourceExhausted)
 """What one shard may fail with while the others' answer still stands. Anything else is the caller's to know."""
@@ -77,6 +79,18 @@ class Membership:
             self._infos[shard] = info
         return info
 
+    def require_same(self, shard: Shard, result: ShardResult) -> None:
+        """Raise FailedPrecondition if `shard` answered as another than it was: a server started with other data."""
+        known = self._infos.get(shard)
+        seen = (result.datastore_id, result.shard_index, result.shard_count)
+        if known is not None and seen != (known.datastore_id, known.shard_index, known.shard_count):
+            self.forget(shard)
+            raise FailedPrecondition(
+                f"{shard.name} serves shard {result.shard_index}/{result.shard_count} of datastore "
+                f"{result.datastore_id}, and before {known.shard_index}/{known.shard_count} of {known.datastore_id}",
+                mend=_ONE_DATASTORE,
+            )
+
     def forget(self, shard: Shard) -> None:
         """After a failure: what comes back at that address may hold something else."""
         with self._lock:
@@ -112,7 +126,7 @@ def _require_same_datastore(shard: Shard, info: ShardInfo, other: Shard, other_i
         raise FailedPrecondition(
             f"{shard.name} serves shard {info.shard_index}/{info.shard_count} of datastore {info.datastore_id}, "
             f"{other.name} {other_info.shard_index}/{other_info.shard_count} of {other_info.datastore_id}",
-            mend="route to shards of one datastore, with the same N in --shard I/N; restart the router for a new one",
+            mend=_ONE_DATASTORE,
         )
 
 
@@ -148,24 +162,27 @@ class Calls:
     def owner(self, segment: str) -> Shard:
         return self._owners[segment]
 
-    def start(
-        self, call: Callable[[Shard, float | None], Answer], among: Iterable[Shard] | None = None
-    ) -> dict[Shard, Future[Answer]]:
-        """Begin `call(shard, seconds left)` on every shard that is still ok."""
-        shards = self._membership.shards if among is None else among
-        return {shard: self._pools[shard].submit(self._call, shard, call) for shard in shards if self.is_ok(shard)}
+    def each(
+        self, call: Callable[[Shard, float | None], Answer], among: Sequence[Shard] | None = None
+    ) -> dict[Shard, Answer]:
+        """Call every shard that is still ok, all at once, the last of them in this thread; the answers.
 
-    def finish(self, started: Mapping[Shard, Future[Answer]]) -> dict[Shard, Answer]:
-        """The answers; a shard's failure is noted.
+        A shard's failure is noted.
 
         Raises:
             The first error that is not one shard's trouble, or any when no shard is left.
         """
+        shards = [shard for shard in (self._membership.shards if among is None else among) if self.is_ok(shard)]
+        if not shards:
+            return {}
+        *others, last = shards
+        started = {shard: self._pools[shard].submit(self._call, shard, call) for shard in others}
         answers: dict[Shard, Answer] = {}
+        try:
+            answers[last] = self._call(last, call)
+        except _TOLERATED as error:
+            self._fail(last, error)
         for shard, future in started.items():
-            if not self.is_ok(shard):
-                future.cancel()
-                continue
             try:
                 # A call keeps its own deadline, but not while it waits for a thread.
                 answers[shard] = future.result(self._deadline.for_shard_s())
@@ -177,27 +194,18 @@ class Calls:
                 )
             except _TOLERATED as error:
                 self._fail(shard, error)
-        return {shard: answer for shard, answer in answers.items() if self.is_ok(shard)}
+        return {shard: answers[shard] for shard in shards if shard in answers}
 
-    def each(
-        self, call: Callable[[Shard, float | None], Answer], among: Sequence[Shard] | None = None
-    ) -> dict[Shard, Answer]:
-        """`start` and `finish` in one; a single shard is called in this thread."""
-        shards = [shard for shard in (self._membership.shards if among is None else among) if self.is_ok(shard)]
-        if len(shards) != 1:
-            return self.finish(self.start(call, shards))
-        try:
-            return {shards[0]: self._call(shards[0], call)}
-        except _TOLERATED as error:
-            self._fail(shards[0], error)
-            return {}
+    def note_results(self, results: Mapping[Shard, ShardResult]) -> None:
+        """Take account of search answers; those of an older generation than the newest seen do not count.
 
-    def note_results(self, results: Iterable[tuple[Shard, ShardResult]]) -> None:
-        """Take account of search answers; those of an older generation than the newest seen do not count."""
-        noted = list(results)
-        newest = max((result.generation for shard, result in noted if self.is_ok(shard)), default=0)
-        for shard, result in noted:
-            if result.generation != newest and self.is_ok(shard):
+        Raises:
+            FailedPrecondition: a shard has become one of another datastore, or another shard.
+        """
+        newest = max((result.generation for result in results.values()), default=0)
+        for shard, result in results.items():
+            self._membership.require_same(shard, result)
+            if result.generation != newest:
                 self._fail(
                     shard,
                     Unavailable(
@@ -207,7 +215,8 @@ class Calls:
                 )
             self._generations[shard] = result.generation
             self._searched[shard] = result.passages_searched
-            self._owners.update({candidate.segment: shard for candidate in result.candidates})
+            for candidates in (result.dense, result.bm25):
+                self._owners.update({candidate.segment: shard for candidate in candidates})
 
     def coverage(self) -> Coverage:
         ok = [shard for shard in self._membership.shards if self.is_ok(shard)]

@@ -17,6 +17,8 @@ class Ranked:
     score: float
     dense_score: float | None
     bm25_score: float | None
+    duplicates: int = 0
+    """Near-duplicates, dropped, that it stands for."""
 
 
 def fuse(dense: Sequence[Candidate], bm25: Sequence[Candidate], fusion: Fusion) -> list[Ranked]:
@@ -34,6 +36,15 @@ def fuse(dense: Sequence[Candidate], bm25: Sequence[Candidate], fusion: Fusion) 
         else:
             fused[name] = Ranked(other.candidate, other.score + part, other.dense_score, candidate.score)
     return [ranked for _, _, ranked in sorted((-ranked.score, name, ranked) for name, ranked in fused.items())]
+
+
+def rank(dense: Sequence[Candidate] | None, bm25: Sequence[Candidate] | None, fusion: Fusion) -> list[Ranked]:
+    """The one list that was asked for, or both fused; None is a side not asked for."""
+    if bm25 is None:
+        return [Ranked(candidate, candidate.score, candidate.score, None) for candidate in dense or ()]
+    if dense is None:
+        return [Ranked(candidate, candidate.score, None, candidate.score) for candidate in bm25]
+    return fuse(dense, bm25, fusion)
 
 
 def _reciprocal_rank(candidates: Sequence[Candidate], fusion: Fusion, weight: float) -> list[float]:

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.index import search_segments
 from datastore.bm25.statistics import Bm25Statistics
 from datastore.documents import Passage, PassageName
 from datastore.errors import InvalidArgument, NotFound
+from datastore.filters.language import parse
+from datastore.filters.predicate import Predicate
 from datastore.store.reader import StoreReader
-from datastore.store.vectors import inner_products
-from retriever.shard import Bm25Query, Candidate, DenseQuery, ShardInfo, ShardResult
-
-DEFAULT_CANDIDATE_DEPTH = 100
-"""Candidates reranked exactly when a request does not say."""
-
-_MARGIN = 32
-"""Candidates beyond k at least: codes order near-ties otherwise than the exact scores do."""
+from retriever.api import Fusion
+from retriever.batching import Batcher
+from retriever.dense import DEFAULT_CANDIDATE_DEPTH, Accepted, DenseSearch, Found
+from retriever.fusion import rank
+from retriever.shard import Bm25Query, Candidate, DenseQuery, ShardInfo, ShardQuery, ShardResult
 
 _WARM_UP_WORDS = 12
 
-_SCAN_ERROR = 1e-4
-"""How far a flat scan's float32 score may lie from the exact one, relative to the lengths of query and passage vectors:
-with a wide margin."""
+_DenseKey = tuple[int, int | None, int | None, Predicate | None]
+"""What dense searches must have in common to be done together: k, candidate depth, probes and filter."""
 
 
 class LocalShard:
@@ -40,7 +37,9 @@ class LocalShard:
         rows = [segment.vectors.rows for segment in self._reader.segments]
         self._passages = sum(rows)
         self._bases = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
-        """Position in the BM25 index of each segment's first row."""
+        """Of each segment's first row, where rows count on from segment to segment."""
+        self._dense = DenseSearch(self._reader)
+        self._batcher: Batcher[NDArray[np.float32], Found] = Batcher(self._search_together)
 
     @property
     def name(self) -> str:
@@ -75,10 +74,27 @@ class LocalShard:
             row = generator.integers(segment.vectors.rows, size=1)
             text = " ".join(segment.passages.get(row.tolist())[0].indexed_text.split()[:_WARM_UP_WORDS])
             _, statistics = self.bm25_statistics(text)
-            self.search_bm25(Bm25Query(text, DEFAULT_CANDIDATE_DEPTH, statistics))
-            self.search_dense(DenseQuery(segment.vectors.read(row)[0], DEFAULT_CANDIDATE_DEPTH))
+            vector = segment.vectors.read(row)[0]
+            self.search(ShardQuery(1, DenseQuery(vector), where="document_id is null"))  # loads the filters' parser
+            self.search(ShardQuery(DEFAULT_CANDIDATE_DEPTH, DenseQuery(vector), Bm25Query(text, statistics)))
 
-    def search_dense(self, query: DenseQuery) -> ShardResult:
+    def search(self, query: ShardQuery) -> ShardResult:
+        where = None if query.where is None else parse(query.where)
+        dense = None if query.dense is None else self._search_dense(query.dense, query.k, where)
+        bm25 = None if query.bm25 is None else self._search_bm25(query.bm25, query.k, where)
+        best = rank(dense, bm25, Fusion())[: query.passages] if query.passages else ()
+        return ShardResult(
+            datastore_id=self._reader.manifest.datastore_id,
+            generation=self._reader.manifest.generation,
+            shard_index=self._reader.shard[0],
+            shard_count=self._reader.shard[1],
+            passages_searched=self._passages,
+            dense=dense or (),
+            bm25=bm25 or (),
+            passages=tuple(self.fetch([(ranked.candidate.segment, ranked.candidate.row) for ranked in best])),
+        )
+
+    def _search_dense(self, query: DenseQuery, k: int, where: Predicate | None) -> tuple[Candidate, ...]:
         """ANN to the candidate depth over all segments, then exact inner products with the stored vectors."""
         dimension = self._reader.manifest.encoder.dimension
         if query.vector.shape != (dimension,):
@@ -92,44 +108,33 @@ class LocalShard:
             raise InvalidArgument(
                 "the query vector has a value that is not finite", mend="pass finite float32 values", field="vector"
             )
-        depth = max(query.k + _MARGIN, query.candidate_depth or DEFAULT_CANDIDATE_DEPTH)
-        depth = min(depth, max(self._passages, 1))
-        nprobe = query.nprobe or self._reader.manifest.index.default_nprobe
-        found = self._exact_candidates(query.vector, depth, nprobe)
-        # With a scan of everything, the order is exact if nothing left out could tie with the k-th or pass it.
-        while self._reader.template.exact and depth < self._passages and found.cut_may_tie(query.k):
-            depth = min(4 * depth, self._passages)
-            found = self._exact_candidates(query.vector, depth, nprobe)
-        return self._result(found.positions, found.rows, found.scores, query.k)
+        found = self._batcher.run((k, query.candidate_depth, query.nprobe, where), query.vector)
+        return self._best(found.rows, found.scores, k)
 
-    def _exact_candidates(self, vector: NDArray[np.float32], depth: int, nprobe: int) -> _Found:
-        segments = self._reader.segments
-        candidates = search_segments(
-            self._reader.template, [segment.ann for segment in segments], vector, depth, nprobe
+    def _search_together(self, key: Hashable, vectors: Sequence[NDArray[np.float32]]) -> list[Found]:
+        k, candidate_depth, nprobe, where = cast(_DenseKey, key)
+        return self._dense.search(
+            np.stack(vectors),
+            k,
+            candidate_depth=candidate_depth,
+            nprobe=nprobe,
+            accepted=None if where is None else self._accepted(where),
         )
-        scores = np.empty(len(candidates.rows), np.float32)
-        longest = 0.0
-        for position in np.unique(candidates.segments):
-            mine = candidates.segments == position
-            vectors = segments[position].vectors.read(candidates.rows[mine])
-            scores[mine] = inner_products(vectors, vector)
-            longest = max(longest, float(np.linalg.norm(vectors, axis=1).max()))
-        error = _SCAN_ERROR * longest * float(np.linalg.norm(vector))
-        return _Found(candidates.segments, candidates.rows, scores, error)
 
     def bm25_statistics(self, text: str, timeout_s: float | None = None) -> tuple[int, Bm25Statistics]:
         index = self._reader.bm25
         statistics = index.statistics(text) if index is not None else Bm25Statistics(0, 0, {})
         return self._reader.manifest.generation, statistics
 
-    def search_bm25(self, query: Bm25Query) -> ShardResult:
+    def _search_bm25(self, query: Bm25Query, k: int, where: Predicate | None) -> tuple[Candidate, ...]:
         settings = self._reader.manifest.config.bm25
         if self._reader.bm25 is None:
-            return ShardResult(self._reader.manifest.generation, 0, ())
+            return ()
         statistics = query.statistics
         if statistics is None and (whole := self._reader.bm25_whole) not in (None, self._reader.bm25):
             statistics = whole.statistics(query.text)
-        depth = query.k + 1
+        accept = None if where is None else [s.filters.survivors(where) for s in self._reader.segments]
+        depth = k + 1
         while True:
             rows, scores = self._reader.bm25.search(
                 query.text,
@@ -137,40 +142,60 @@ class LocalShard:
                 k1=settings.k1 if query.k1 is None else query.k1,
                 b=settings.b if query.b is None else query.b,
                 statistics=statistics,
+                accept=accept,
             )
             # Lucene breaks ties by row: all that tie with the k-th must be seen to break them by name.
-            if len(rows) < depth or scores[-1] < scores[query.k - 1]:
+            if len(rows) < depth or scores[-1] < scores[k - 1]:
                 break
             depth *= 4
-        positions = np.searchsorted(self._bases, rows, side="right") - 1
-        return self._result(positions, rows - self._bases[positions], scores, query.k)
+        return self._best(rows, scores, k)
 
-    def _result(
-        self, positions: NDArray[np.int64], rows: NDArray[np.int64], scores: NDArray[np.float32], k: int
-    ) -> ShardResult:
-        """The best k, ties by stable name."""
+    def _accepted(self, where: Predicate) -> Accepted:
+        """What a filter leaves of all segments."""
+        survivors = [segment.filters.survivors(where) for segment in self._reader.segments]
+        if len(survivors) == 1:
+            return Accepted(survivors[0].bitmap, survivors[0].count)
+        bits = [np.unpackbits(part.bitmap, count=part.passages, bitorder="little") for part in survivors]
+        return Accepted(np.packbits(np.concatenate(bits), bitorder="little"), sum(part.count for part in survivors))
+
+    def _best(self, rows: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> tuple[Candidate, ...]:
+        """The best k, ties by stable name; rows count on from segment to segment."""
         if len(scores) > k:  # names are only worth reading for what can be among them
             cut = np.partition(scores, -k)[-k]
             keep = scores >= cut
-            positions, rows, scores = positions[keep], rows[keep], scores[keep]
-        candidates = []
-        for position in np.unique(positions):
+            rows, scores = rows[keep], scores[keep]
+        positions = np.searchsorted(self._bases, rows, side="right") - 1
+        found = []
+        for position in np.unique(positions).tolist():
             segment = self._reader.segments[position]
             mine = positions == position
-            names = segment.columns.names(rows[mine])
-            candidates += [
+            own = rows[mine] - self._bases[position]
+            names = segment.columns.names(own)
+            found += [
                 Candidate(name.document_id, name.chunk_index, score, segment.segment_id, row)
-                for name, row, score in zip(names, rows[mine].tolist(), scores[mine].tolist(), strict=True)
+                for name, row, score in zip(names, own.tolist(), scores[mine].tolist(), strict=True)
             ]
-        candidates.sort(key=lambda candidate: (-candidate.score, candidate.document_id, candidate.chunk_index))
-        return ShardResult(self._reader.manifest.generation, self._passages, tuple(candidates[:k]))
+        found.sort(key=lambda candidate: (-candidate.score, candidate.document_id, candidate.chunk_index))
+        return tuple(found[:k])
 
     def fetch(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> list[Passage]:
-        by_segment: dict[str, list[int]] = {}
-        for segment, row in rows:
-            by_segment.setdefault(segment, []).append(row)
-        found = {}
-        for segment_id, wanted in by_segment.items():
+        found: dict[int, Passage] = {}
+        for position, places in self._places(rows).items():
+            passages = self._reader.segments[position].passages.get([rows[place][1] for place in places])
+            found.update(zip(places, passages, strict=True))
+        return [found[place] for place in range(len(rows))]
+
+    def fetch_vectors(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> NDArray[np.float32]:
+        vectors = np.empty((len(rows), self._reader.manifest.encoder.dimension), np.float32)
+        for position, places in self._places(rows).items():
+            wanted = np.array([rows[place][1] for place in places])
+            vectors[places] = self._reader.segments[position].vectors.read(wanted)
+        return vectors
+
+    def _places(self, rows: Sequence[tuple[str, int]]) -> dict[int, list[int]]:
+        """Position of each segment named -> the places in `rows` that name it; NotFound for a row that is not here."""
+        places: dict[int, list[int]] = {}
+        for place, (segment_id, row) in enumerate(rows):
             position = self._positions.get(segment_id)
             if position is None:
                 raise NotFound(
@@ -178,16 +203,14 @@ class LocalShard:
                     mend="ask the shard that found the passage",
                     field="segment",
                 )
-            absent = [row for row in wanted if not 0 <= row < self._reader.segments[position].vectors.rows]
-            if absent:
+            if not 0 <= row < self._reader.segments[position].vectors.rows:
                 raise NotFound(
-                    f"the segment {segment_id!r} has no row {absent[0]}",
+                    f"the segment {segment_id!r} has no row {row}",
                     mend="ask for rows that a search found",
                     field="row",
                 )
-            passages = self._reader.segments[position].passages.get(wanted)
-            found.update({(segment_id, row): passage for row, passage in zip(wanted, passages, strict=True)})
-        return [found[key] for key in rows]
+            places.setdefault(position, []).append(place)
+        return places
 
     def lookup(self, names: Sequence[PassageName], timeout_s: float | None = None) -> list[Passage | None]:
         found: list[Passage | None] = [None] * len(names)
@@ -200,22 +223,3 @@ class LocalShard:
 
     def close(self) -> None:
         self._reader.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """Candidates with their exact scores: aligned arrays [found], in no order."""
-
-    positions: NDArray[np.int64]
-    """Of their segments in the shard."""
-    rows: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    scan_error: float
-    """How far the scan that found them may have been from these scores."""
-
-    def cut_may_tie(self, k: int) -> bool:
-        """Whether the worst candidate's score is so near the k-th that one left out could belong before it."""
-        if len(self.scores) <= k:
-            return True
-        kth = np.partition(self.scores, -k)[-k]
-        return bool(kth - self.scores.min() <= self.scan_error)

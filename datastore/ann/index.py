@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,21 +15,17 @@ if TYPE_CHECKING:
     from datastore.store.vectors import VectorFile
 
 
-@dataclass(frozen=True, slots=True)
-class Probes:
-    """The lists that a query reads, found once for all segments: both [queries, nprobe]."""
-
-    lists: NDArray[np.int64]
-    distances: NDArray[np.float32]
-
-
-class SegmentIndex(Protocol):
-    """The codes of one segment."""
+class AnnIndex(Protocol):
+    """The codes of some segments, open; thread-safe. Rows count on from segment to segment."""
 
     def search(
-        self, queries: NDArray[np.float32], k: int, probes: Probes | None
+        self, queries: NDArray[np.float32], depth: int, nprobe: int, accept: NDArray[np.uint8] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """(approximate scores, rows), each [queries, k], best first; rows are -1 beyond what was found."""
+        """(approximate scores, rows), each [queries, found], of the best `depth` passages of each query at least.
+
+        Rows are -1 beyond what was found, and a passage may come as often as it lies in lists. `accept` is a bitmap
+        of rows, bit `r % 8` of byte `r // 8`; None takes all.
+        """
         ...
 
 
@@ -50,60 +45,40 @@ class Template(Protocol):
         """Encode the rows of a segment in order and write its codes; False where the exact vectors serve as codes."""
         ...
 
-    def open_segment(self, path: Path, vectors: VectorFile) -> SegmentIndex: ...
-
-    def assign(self, queries: NDArray[np.float32], nprobe: int) -> Probes | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class AnnCandidates:
-    """Candidates of one query over several segments, in no order; aligned arrays [found]."""
-
-    segments: NDArray[np.int64]
-    """Position of the segment in the searched list."""
-    rows: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    """Of the codes, so approximate."""
+    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
+        """The codes of these segments as one index."""
+        ...
 
 
-def search_segments(
-    template: Template,
-    segments: Sequence[SegmentIndex],
-    query: NDArray[np.float32],
+def candidates(
+    index: AnnIndex,
+    queries: NDArray[np.float32],
     depth: int,
     nprobe: int,
-) -> AnnCandidates:
-    """The best `depth` candidates of one query, float32 [dimension], over all segments.
+    accept: NDArray[np.uint8] | None = None,
+) -> list[NDArray[np.int64]]:
+    """For each of float32 [n, dimension] the rows of its best candidates, ascending, each once.
 
-    Fewer come back when fewer are found: FAISS pads with -1, and this is the one place where that is dropped.
+    About `depth` of them, or fewer where fewer are found: FAISS pads with -1, and this is the one place where that is
+    dropped.
     """
-    queries = np.ascontiguousarray(query, np.float32).reshape(1, -1)
-    probes = template.assign(queries, nprobe)
-    scores, rows, owners = [], [], []
-    for position, segment in enumerate(segments):
-        segment_scores, segment_rows = segment.search(queries, depth, probes)
-        found = segment_rows[0] >= 0
-        scores.append(segment_scores[0][found])
-        rows.append(segment_rows[0][found])
-        owners.append(np.full(int(found.sum()), position, np.int64))
-    if not scores:
-        return AnnCandidates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
-    all_scores, all_rows, all_owners = np.concatenate(scores), np.concatenate(rows), np.concatenate(owners)
-    if len(all_scores) > depth:
-        best = np.argpartition(-all_scores, depth - 1)[:depth]
-        all_scores, all_rows, all_owners = all_scores[best], all_rows[best], all_owners[best]
-    return AnnCandidates(all_owners, all_rows, all_scores)
+    queries = np.ascontiguousarray(queries, np.float32)
+    _, found = index.search(queries, depth, nprobe, accept)
+    found = np.sort(found, axis=1)
+    distinct = found >= 0
+    distinct[:, 1:] &= found[:, 1:] != found[:, :-1]
+    return [rows[keep] for rows, keep in zip(found, distinct, strict=True)]
 
 
 def load_template(spec: IndexSpec, path: Path | None) -> Template:
     """The template that `spec` describes; `path` is its file, where its kind has one."""
-    from datastore.ann.faiss_kinds import TEMPLATES
+    from datastore.ann.kinds.registry import TEMPLATES
 
     return TEMPLATES[spec.kind].load(spec, path)
 
 
 def train_template(spec: IndexSpec, sample: NDArray[np.float32]) -> Template:
     """Train on float32 [n, dimension], with the seed of `spec`: the same sample gives the same template."""
-    from datastore.ann.faiss_kinds import TEMPLATES
+    from datastore.ann.kinds.registry import TEMPLATES
 
     return TEMPLATES[spec.kind].train(spec, sample)

@@ -7,6 +7,7 @@ row only: what they say lies in the passage store.
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,10 +20,11 @@ from numpy.typing import NDArray
 
 from datastore.bm25.analysis import ANALYZERS, check_analyzer, terms_of
 from datastore.bm25.jvm import MAX_QUERY_TERMS, calls, java_array, java_class, java_text, lucene
-from datastore.bm25.query import HitReader, bag_of_words
+from datastore.bm25.query import HitReader, bag_of_words, best_accepted
 from datastore.bm25.similarity import score_as_part
 from datastore.bm25.statistics import Bm25Statistics
 from datastore.errors import AlreadyExists, DataLoss, FailedPrecondition, InvalidArgument
+from datastore.filters.survivors import Survivors
 
 DEFAULT_K1 = 0.9
 DEFAULT_B = 0.4
@@ -32,6 +34,8 @@ _ROW = "row"
 _MARK_EVERY = 4096
 """Every so many rows one passage carries its row as a term, to check at the end that Lucene kept the order."""
 _WRITE_BUFFER_MB = 64.0
+_KEPT_FREQUENCIES = 1 << 16
+"""Terms whose document frequency is kept in memory: some 10 MB."""
 
 
 def _open_directory(path: Path) -> Any:
@@ -176,15 +180,20 @@ class Bm25Index:
                     if not path.is_dir():
                         raise DataLoss(f"BM25 index {path} is not there; wanted a folder", mend="build it again")
                     readers.append(opened.enter_context(contextlib.closing(_open_reader(path))))
+                    if (parts := int(readers[-1].leaves().size())) > 1:
+                        raise DataLoss(f"BM25 index {path} has {parts} parts; wanted one", mend="build it again")
             self._subject = f"BM25 index {paths[0]}" if len(paths) == 1 else f"{len(paths)} BM25 indexes"
             with calls(self._subject):
-                _check_total(sum(int(reader.maxDoc()) for reader in readers))
+                self._rows = [int(reader.maxDoc()) for reader in readers]
+                _check_total(sum(self._rows))
                 self._analyzer = ANALYZERS[analyzer]()
                 self._reader = lucene("index.MultiReader")(java_array(lucene("index.IndexReader"), readers), True)
                 self._passage_count = int(self._reader.maxDoc())
                 self._document_count = int(self._reader.getDocCount(_TEXT))
                 self._total_terms = int(self._reader.getSumTotalTermFreq(_TEXT))
                 self._hits = HitReader()
+                # The index never changes, and to ask it costs a crossing of the bridge and a look-up in every segment.
+                self._document_frequency = functools.lru_cache(_KEPT_FREQUENCIES)(self._read_document_frequency)
                 self._closed = False
             opened.pop_all()
 
@@ -206,6 +215,7 @@ class Bm25Index:
         k1: float = DEFAULT_K1,
         b: float = DEFAULT_B,
         statistics: Bm25Statistics | None = None,
+        accept: Sequence[Survivors] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The k passages that score highest for a bag of words, each word counting as often as it occurs in the query.
 
@@ -216,6 +226,8 @@ class Bm25Index:
             b: how much long passages are marked down, 0 to 1.
             statistics: of the whole collection for this query, where this index is a part of it (see
                 `datastore.bm25.similarity`); None scores with this index's own.
+            accept: for each of `paths`, which of its passages may be found; None for all. The score of a passage is
+                what it would be without: all passages count in the statistics.
 
         Returns:
             Global rows int64 [n] and scores float32 [n], n <= k, best first, ties by row. Only passages that contain a
@@ -223,8 +235,14 @@ class Bm25Index:
 
         Raises:
             InvalidArgument: a value is out of its range, or `statistics` are not of this query.
+            FailedPrecondition: `accept` is of other segments.
         """
         _check_parameters(k, k1, b)
+        if accept is not None and [survivors.passages for survivors in accept] != self._rows:
+            raise FailedPrecondition(
+                f"accept has {[survivors.passages for survivors in accept]} passages; {self._subject} has {self._rows}",
+                mend="pass the survivors of each segment, in the order of the index",
+            )
         with self._reading():
             counts = Counter(terms_of(self._analyzer, query))
             if len(counts) > MAX_QUERY_TERMS:
@@ -236,9 +254,9 @@ class Bm25Index:
             weights = {term: float(count) for term, count in counts.items()}
             if statistics is not None:
                 weights, k1, b = score_as_part(weights, k1, b, self._statistics(counts), statistics)
-            if not weights:
+            if not weights or (accept is not None and not any(survivors.count for survivors in accept)):
                 return np.empty(0, np.int64), np.empty(0, np.float32)
-            return self._best(weights, k, k1, b)
+            return self._best(weights, k, k1, b, accept)
 
     def close(self) -> None:
         """Close the files, once the searches under way are done. Later searches raise FailedPrecondition."""
@@ -257,17 +275,24 @@ class Bm25Index:
                 self._reader.decRef()
 
     def _best(
-        self, weights: Mapping[str, float], k: int, k1: float, b: float
+        self, weights: Mapping[str, float], k: int, k1: float, b: float, accept: Sequence[Survivors] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         # A searcher is cheap, and its similarity is this query's own.
         searcher = lucene("search.IndexSearcher")(self._reader)
         searcher.setSimilarity(lucene("search.similarities.BM25Similarity")(k1, b))
-        return self._hits.read(searcher.search(bag_of_words(_TEXT, weights), k).scoreDocs)
+        query = bag_of_words(_TEXT, weights)
+        if accept is None:
+            return self._hits.read(searcher.search(query, k).scoreDocs)
+        held = [survivors for survivors in accept if survivors.passages]  # a folder without passages has no leaf
+        k = min(k, sum(survivors.count for survivors in held))
+        return self._hits.read(best_accepted(searcher, query, k, held))
 
     def _statistics(self, terms: Iterable[str]) -> Bm25Statistics:
-        term_class = lucene("index.Term")
-        frequencies = {term: int(self._reader.docFreq(term_class(_TEXT, term))) for term in dict.fromkeys(terms)}
+        frequencies = {term: self._document_frequency(term) for term in dict.fromkeys(terms)}
         return Bm25Statistics(self._document_count, self._total_terms, frequencies)
+
+    def _read_document_frequency(self, term: str) -> int:
+        return int(self._reader.docFreq(lucene("index.Term")(_TEXT, term)))
 
 
 def _check_total(passages: int) -> None:

@@ -24,6 +24,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from datastore.errors import (
     DataLoss,
     FailedPrecondition,
@@ -248,6 +251,11 @@ def lucene(name: str) -> Any:
 def java_array(class_: Any, items: list[Any]) -> Any:
     """A Java array of the elements' class."""
     return class_[:](items)
+
+
+def java_longs(values: NDArray[np.int64]) -> Any:
+    """A Java long[] with a copy of the values; in one crossing of the bridge, at the speed of memory."""
+    return _machine.bridge.JArray(_machine.bridge.JLong)(values)
 
 
 def java_text(text: str) -> str:

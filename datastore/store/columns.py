@@ -2,8 +2,8 @@
 
 Columns `document_id` (string), `chunk_index` (int32), `source` (string), then one per attribute, named
 `attribute.NAME`: bool, int64, double or string by the values seen in the segment. Integers and floats together become
-double, where that is exact. Integers beyond 64 bits and other mixtures become strings, as Python writes the values. A
-passage without the attribute has null.
+double, where that is exact. Integers beyond 64 bits and other mixtures become strings, as Python writes the values, and
+a bool column `is_string.NAME` says which of them were strings before. A passage without the attribute has null.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from datastore.documents import AttributeValue, Passage, PassageName
 from datastore.errors import DataLoss
 
 ATTRIBUTE_PREFIX = "attribute."
+IS_STRING_PREFIX = "is_string."
 _INT64 = range(-(1 << 63), 1 << 63)
 _EXACT_IN_DOUBLE = range(-(1 << 53), (1 << 53) + 1)
 
@@ -49,7 +50,11 @@ class ColumnsWriter:
             "source": pa.array(self._sources, pa.large_string()).dictionary_encode(),
         }
         for key in sorted(self._attributes):
-            columns[ATTRIBUTE_PREFIX + key] = _attribute_column(self._attributes[key], rows)
+            column = columns[ATTRIBUTE_PREFIX + key] = _attribute_column(self._attributes[key], rows)
+            if column.type == pa.large_string():
+                is_string = {row: isinstance(value, str) for row, value in self._attributes[key].items()}
+                if not all(is_string.values()):
+                    columns[IS_STRING_PREFIX + key] = pa.array(map(is_string.get, range(rows)), pa.bool_())
         table = pa.table(columns)
         with pa.OSFile(str(self._path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)

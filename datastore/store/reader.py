@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datastore.ann.index import SegmentIndex, Template, load_template
+from datastore.ann.index import AnnIndex, Template, load_template
 from datastore.bm25.index import Bm25Index
 from datastore.errors import DataLoss, InvalidArgument
+from datastore.filters.cache import SurvivorsCache
 from datastore.store.checksums import FileRecord
 from datastore.store.columns import Columns
+from datastore.store.exact import ExactVectors
 from datastore.store.manifest import Manifest, SegmentRecord, read_manifest
 from datastore.store.passages import PassageStore
-from datastore.store.segment import ANN, BM25, COLUMNS, PASSAGES, SEGMENTS_FOLDER, VECTORS
+from datastore.store.segment import BM25, COLUMNS, PASSAGES, SEGMENTS_FOLDER, VECTORS
 from datastore.store.vectors import VectorFile
 
 
@@ -26,7 +28,7 @@ class Segment:
     passages: PassageStore
     vectors: VectorFile
     columns: Columns
-    ann: SegmentIndex
+    filters: SurvivorsCache
 
 
 class StoreReader:
@@ -52,37 +54,43 @@ class StoreReader:
         self.template: Template = load_template(self.manifest.index, path / template.path if template else None)
         with contextlib.ExitStack() as opened:
             self.segments = [self._open_segment(record, opened) for record in records]
-            self.bm25: Bm25Index | None = None
-            if records:
-                folders = [path / SEGMENTS_FOLDER / record.segment_id / BM25 for record in records]
-                self.bm25 = Bm25Index(folders, self.manifest.config.bm25.analyzer)
-                opened.callback(self.bm25.close)
+            vectors = [segment.vectors for segment in self.segments]
+            self.vectors = ExactVectors(vectors, self.manifest.encoder.dimension)
+            codes = [self._folder(record) / self.manifest.index.codes_name for record in records]
+            self.ann: AnnIndex = self.template.open(codes, vectors)
+            """Rows count on from segment to segment, as in `vectors`."""
+            self.bm25 = self._open_bm25(records, opened) if records else None
             self.bm25_whole = self.bm25 if len(records) == len(self.manifest.segments) else self._open_whole(opened)
             """The BM25 index of the whole datastore, for its statistics; None where not all segments lie here."""
             self._opened = opened.pop_all()
 
+    def _folder(self, record: SegmentRecord) -> Path:
+        return self.path / SEGMENTS_FOLDER / record.segment_id
+
+    def _open_bm25(self, records: Sequence[SegmentRecord], opened: contextlib.ExitStack) -> Bm25Index:
+        folders = [self._folder(record) / BM25 for record in records]
+        for file in (file for record in records for file in record.files):
+            if (self.path / file.path).parent in folders:
+                check_size(self.path, file)
+        index = Bm25Index(folders, self.manifest.config.bm25.analyzer)
+        opened.callback(index.close)
+        return index
+
     def _open_whole(self, opened: contextlib.ExitStack) -> Bm25Index | None:
-        records = self.manifest.segments
-        folders = [self.path / SEGMENTS_FOLDER / record.segment_id / BM25 for record in records]
         try:
-            for file in (file for record in records for file in record.files):
-                if (self.path / file.path).parent in folders:
-                    check_size(self.path, file)
-            whole = Bm25Index(folders, self.manifest.config.bm25.analyzer)
+            return self._open_bm25(self.manifest.segments, opened)
         except DataLoss:  # of another shard's segments, which this one can do without
             return None
-        opened.callback(whole.close)
-        return whole
 
     def _open_segment(self, record: SegmentRecord, opened: contextlib.ExitStack) -> Segment:
-        folder = self.path / SEGMENTS_FOLDER / record.segment_id
+        folder = self._folder(record)
         vectors = VectorFile(folder / VECTORS, record.passages, self.manifest.encoder.dimension)
         opened.callback(vectors.close)
         passages = PassageStore(folder / PASSAGES)
         opened.callback(passages.close)
         columns = Columns(folder / COLUMNS, record.passages)
         opened.callback(columns.close)
-        return Segment(record.segment_id, passages, vectors, columns, self.template.open_segment(folder / ANN, vectors))
+        return Segment(record.segment_id, passages, vectors, columns, SurvivorsCache(columns))
 
     def close(self) -> None:
         self._opened.close()

@@ -25,7 +25,6 @@ PASSAGES = "passages"
 VECTORS = "vectors.f16"
 COLUMNS = "columns.arrow"
 BM25 = "bm25"
-ANN = "ann.faiss"
 
 
 class SegmentWriter:

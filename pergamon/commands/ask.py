@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from pergamon.commands.search import ModeOption
+from pergamon import options
+from pergamon.options import ModeOption
 from pergamon.output import ERRORS, print_json
 from rag.answer import MAX_ANSWER_TOKENS, Answer
 from rag.answer import ask as ask_datastore
@@ -21,28 +23,37 @@ EXAMPLES = """
 `pergamon ask my.store "What does asyncio.Queue.join wait for?"`
 
 `pergamon ask grpc://127.0.0.1:7700 "Who wrote it?" --llm http://127.0.0.1:8000/v1 --json`
+
+`pergamon ask my.store "How do queues and locks differ?" -k 8 --collapse 0.95 --mmr 0.7` (a prompt without repetition)
 """
 _LLM_HELP = "; ".join(f"`{name}`: {what}" for name, what in CHOICES.items())
 
 
 def ask(
-    target: str = typer.Argument(..., help="The folder of a datastore, or grpc://host:port."),
-    question: str = typer.Argument(..., help="What to answer."),
-    k: int = typer.Option(5, "-k", help="Passages offered to the model."),
-    llm: str = typer.Option(DEFAULT_MODEL, "--llm", help=_LLM_HELP),
-    mode: ModeOption = typer.Option(ModeOption.HYBRID, "--mode", help="Which side finds passages."),
-    min_relevance: float | None = typer.Option(
-        None, "--min-relevance", help="Least dense score of a passage that counts as relevant."
-    ),
-    token_budget: int | None = typer.Option(
-        None, "--token-budget", help="Tokens of prompt and answer together (default: all that the model takes)."
-    ),
-    max_answer_tokens: int = typer.Option(
-        MAX_ANSWER_TOKENS, "--max-answer-tokens", help="Length of the answer at most."
-    ),
-    encoder: str | None = typer.Option(None, "--encoder", help="Where to load the datastore's encoder from."),
-    show_prompt: bool = typer.Option(False, "--show-prompt", help="Print the prompt before the answer."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    target: options.Target,
+    question: Annotated[str, typer.Argument(help="What to answer.")],
+    k: Annotated[int, typer.Option("-k", help="Passages offered to the model.")] = 5,
+    llm: Annotated[str, typer.Option("--llm", help=_LLM_HELP)] = DEFAULT_MODEL,
+    mode: options.Mode = ModeOption.HYBRID,
+    mmr_lambda: options.MmrLambda = None,
+    collapse_similarity: options.CollapseSimilarity = None,
+    where: options.Where = None,
+    min_relevance: Annotated[
+        float | None,
+        typer.Option("--min-relevance", help="Least dense score of a passage that counts as relevant."),
+    ] = None,
+    token_budget: Annotated[
+        int | None,
+        typer.Option(
+            "--token-budget", help="Tokens of prompt and answer together (default: all that the model takes)."
+        ),
+    ] = None,
+    max_answer_tokens: Annotated[
+        int, typer.Option("--max-answer-tokens", help="Length of the answer at most.")
+    ] = MAX_ANSWER_TOKENS,
+    encoder: options.Encoder = None,
+    show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the prompt before the answer.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Answer a question from a datastore, citing the passages used."""
     model = open_language_model(llm)
@@ -53,6 +64,9 @@ def ask(
             question,
             k=k,
             mode=mode.value,
+            mmr_lambda=mmr_lambda,
+            collapse_similarity=collapse_similarity,
+            where=where,
             min_relevance=min_relevance,
             token_budget=token_budget,
             max_answer_tokens=max_answer_tokens,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -11,9 +12,9 @@ from rich.table import Table
 
 from bench.beir import read_judged
 from bench.retrieval import DEPTH, measure, retrieve, write_run
-from pergamon.commands.search import FusionOption, ModeOption
+from pergamon import options
+from pergamon.options import FusionOption, ModeOption
 from pergamon.output import print_json, progress_bar
-from retriever.api import Fusion, SearchRequest
 from retriever.client import open_target
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
@@ -34,30 +35,39 @@ def _evaluations() -> None:
 
 @app.command("retrieval", epilog=EXAMPLES)
 def retrieval(
-    beir: Path = typer.Option(..., "--beir", help="A BEIR folder: queries.jsonl and qrels/SPLIT.tsv."),
-    store: str = typer.Option(..., "--store", help="The datastore of that collection: a folder, or grpc://host:port."),
-    split: str = typer.Option("test", "--split", help="Which judgments."),
-    mode: ModeOption = typer.Option(ModeOption.HYBRID, "--mode", help="Which side finds passages."),
-    k: int = typer.Option(DEPTH, "-k", help="Passages retrieved for a query."),
-    candidate_depth: int | None = typer.Option(None, "--candidate-depth", help="ANN candidates reranked exactly."),
-    nprobe: int | None = typer.Option(None, "--nprobe", help="Lists of an IVF index that are read."),
-    fusion: FusionOption = typer.Option(FusionOption.RRF, "--fusion", help="How hybrid combines both sides."),
-    dense_weight: float = typer.Option(0.5, "--dense-weight", help="Weight of dense in a convex fusion, 0 to 1."),
-    bm25_k1: float | None = typer.Option(None, "--bm25-k1", help="BM25's k1 (default: the datastore's)."),
-    bm25_b: float | None = typer.Option(None, "--bm25-b", help="BM25's b (default: the datastore's)."),
-    encoder: str | None = typer.Option(None, "--encoder", help="Where to load the datastore's encoder from."),
-    run_file: Path | None = typer.Option(None, "--run", help="Write the results as a TREC run."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    beir: Annotated[Path, typer.Option("--beir", help="A BEIR folder: queries.jsonl and qrels/SPLIT.tsv.")],
+    store: Annotated[
+        str, typer.Option("--store", help="The datastore of that collection: a folder, or grpc://host:port.")
+    ],
+    split: Annotated[str, typer.Option("--split", help="Which judgments.")] = "test",
+    k: Annotated[int, typer.Option("-k", help="Passages retrieved for a query.")] = DEPTH,
+    mode: options.Mode = ModeOption.HYBRID,
+    candidate_depth: options.CandidateDepth = None,
+    nprobe: options.Nprobe = None,
+    fusion: options.FusionMethod = FusionOption.RRF,
+    dense_weight: options.DenseWeight = 0.5,
+    bm25_k1: options.Bm25K1 = None,
+    bm25_b: options.Bm25B = None,
+    mmr_lambda: options.MmrLambda = None,
+    collapse_similarity: options.CollapseSimilarity = None,
+    where: options.Where = None,
+    encoder: options.Encoder = None,
+    run_file: Annotated[Path | None, typer.Option("--run", help="Write the results as a TREC run.")] = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Measure retrieval on a judged collection; a document counts by its best passage."""
-    request = SearchRequest(
+    request = options.search_request(
         k=k,
-        mode=mode.value,
+        mode=mode,
         candidate_depth=candidate_depth,
         nprobe=nprobe,
-        fusion=Fusion(fusion.value, dense_weight=dense_weight),
+        fusion=fusion,
+        dense_weight=dense_weight,
         bm25_k1=bm25_k1,
         bm25_b=bm25_b,
+        mmr_lambda=mmr_lambda,
+        collapse_similarity=collapse_similarity,
+        where=where,
         require_complete=True,
     )
     judged = read_judged(beir, split)

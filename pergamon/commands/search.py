@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict
-from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from pergamon import options
+from pergamon.options import FusionOption, ModeOption
 from pergamon.output import print_json
-from retriever.api import Fusion, SearchRequest, SearchResponse
+from retriever.api import SearchResponse
 from retriever.client import open_target
 
 EXAMPLES = """
@@ -21,51 +22,47 @@ EXAMPLES = """
 `pergamon search my.store "how do queues block"`
 
 `pergamon search grpc://127.0.0.1:7700 "asyncio.Queue" --mode bm25 -k 3 --json`
+
+`pergamon search my.store "queues" --where "starts_with(document_id, 'asyncio')"` (docs/filters.md has the language)
+
+`pergamon search my.store "queues" --collapse 0.95 --mmr 0.7` (no near-duplicates, and few passages that say the same)
 """
 _SNIPPET_CHARACTERS = 300
 
 
-class ModeOption(StrEnum):
-    """What `--mode` takes."""
-
-    HYBRID = "hybrid"
-    DENSE = "dense"
-    BM25 = "bm25"
-
-
-class FusionOption(StrEnum):
-    """What `--fusion` takes."""
-
-    RRF = "rrf"
-    CONVEX = "convex"
-
-
 def search(
-    target: str = typer.Argument(..., help="The folder of a datastore, or grpc://host:port."),
-    query: str = typer.Argument(..., help="What to look for."),
-    k: int = typer.Option(10, "-k", help="Number of passages."),
-    mode: ModeOption = typer.Option(ModeOption.HYBRID, "--mode", help="Which side finds them."),
-    candidate_depth: int | None = typer.Option(None, "--candidate-depth", help="ANN candidates reranked exactly."),
-    nprobe: int | None = typer.Option(None, "--nprobe", help="Lists of an IVF index that are read."),
-    fusion: FusionOption = typer.Option(FusionOption.RRF, "--fusion", help="How hybrid combines both sides."),
-    dense_weight: float = typer.Option(0.5, "--dense-weight", help="Weight of dense in a convex fusion, 0 to 1."),
-    bm25_k1: float | None = typer.Option(None, "--bm25-k1", help="BM25's k1 (default: the datastore's)."),
-    bm25_b: float | None = typer.Option(None, "--bm25-b", help="BM25's b (default: the datastore's)."),
-    require_complete: bool = typer.Option(False, "--require-complete", help="Fail unless every shard answers."),
-    timeout_s: float | None = typer.Option(None, "--timeout-s", help="Seconds allowed."),
-    encoder: str | None = typer.Option(None, "--encoder", help="Where to load the datastore's encoder from."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    target: options.Target,
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    k: Annotated[int, typer.Option("-k", help="Number of passages.")] = 10,
+    mode: options.Mode = ModeOption.HYBRID,
+    candidate_depth: options.CandidateDepth = None,
+    nprobe: options.Nprobe = None,
+    fusion: options.FusionMethod = FusionOption.RRF,
+    dense_weight: options.DenseWeight = 0.5,
+    bm25_k1: options.Bm25K1 = None,
+    bm25_b: options.Bm25B = None,
+    mmr_lambda: options.MmrLambda = None,
+    collapse_similarity: options.CollapseSimilarity = None,
+    where: options.Where = None,
+    require_complete: options.RequireComplete = False,
+    timeout_s: options.TimeoutS = None,
+    encoder: options.Encoder = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Find the passages that answer a query."""
-    request = SearchRequest(
+    request = options.search_request(
         query,
         k=k,
-        mode=mode.value,
+        mode=mode,
         candidate_depth=candidate_depth,
         nprobe=nprobe,
-        fusion=Fusion(fusion.value, dense_weight=dense_weight),
+        fusion=fusion,
+        dense_weight=dense_weight,
         bm25_k1=bm25_k1,
         bm25_b=bm25_b,
+        mmr_lambda=mmr_lambda,
+        collapse_similarity=collapse_similarity,
+        where=where,
         require_complete=require_complete,
         timeout_s=timeout_s,
     )
@@ -99,6 +96,7 @@ def response_json(response: SearchResponse) -> dict[str, Any]:
                 "start": hit.start,
                 "end": hit.end,
                 "attributes": dict(hit.attributes),
+                "duplicates": hit.duplicates,
             }
             for hit in response.hits
         ],
@@ -116,6 +114,7 @@ def _show(response: SearchResponse) -> None:
         if response.mode == "hybrid":
             parts += [f"dense {hit.dense_score:.4f}"] if hit.dense_score is not None else []
             parts += [f"bm25 {hit.bm25_score:.2f}"] if hit.bm25_score is not None else []
+        parts += [f"and {hit.duplicates} like it"] if hit.duplicates else []
         name = escape(f"{hit.document_id} #{hit.chunk_index}")
         console.print(f"[bold]{hit.rank}. {escape(hit.title) or name}[/bold]  [dim]{', '.join(parts)}  {name}[/dim]")
         console.print(escape(snippet), highlight=False)

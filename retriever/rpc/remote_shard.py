@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from datastore.bm25.statistics import Bm25Statistics
 from datastore.documents import Passage, PassageName
 from retriever.rpc.channel import DEFAULT_MAX_MESSAGE_BYTES, Connection
 from retriever.rpc.messages import common, shard
-from retriever.shard import Bm25Query, DenseQuery, ShardInfo, ShardResult
+from retriever.shard import ShardInfo, ShardQuery, ShardResult
 from retriever.stubs.pergamon.shard.v1 import shard_pb2, shard_pb2_grpc
 
 
@@ -30,25 +33,25 @@ class RemoteShard:
         answer = self._connection.call(self._service.Describe, shard_pb2.DescribeRequest(), timeout_s)
         return shard.shard_info_from_message(answer)
 
-    def search_dense(self, query: DenseQuery) -> ShardResult:
-        message = shard.dense_query_to_message(query)
-        answer = self._connection.call(self._service.SearchDense, message, query.timeout_s)
-        return shard.shard_result_from_message(answer.result)
+    def search(self, query: ShardQuery) -> ShardResult:
+        message = shard.shard_query_to_message(query)
+        answer = self._connection.call(self._service.Search, message, query.timeout_s)
+        return shard.shard_result_from_message(answer)
 
     def bm25_statistics(self, text: str, timeout_s: float | None = None) -> tuple[int, Bm25Statistics]:
         message = shard.statistics_request_to_message(text)
         answer = self._connection.call(self._service.GetBm25Statistics, message, timeout_s)
         return answer.generation, shard.statistics_from_message(answer.statistics)
 
-    def search_bm25(self, query: Bm25Query) -> ShardResult:
-        message = shard.bm25_query_to_message(query)
-        answer = self._connection.call(self._service.SearchBm25, message, query.timeout_s)
-        return shard.shard_result_from_message(answer.result)
-
     def fetch(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> list[Passage]:
         message = shard_pb2.FetchPassagesRequest(rows=shard.rows_to_messages(rows))
         answer = self._connection.call(self._service.FetchPassages, message, timeout_s)
         return [common.passage_from_message(passage) for passage in answer.passages]
+
+    def fetch_vectors(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> NDArray[np.float32]:
+        message = shard_pb2.FetchVectorsRequest(rows=shard.rows_to_messages(rows))
+        answer = self._connection.call(self._service.FetchVectors, message, timeout_s)
+        return shard.vectors_from_message(answer, len(rows))
 
     def lookup(self, names: Sequence[PassageName], timeout_s: float | None = None) -> list[Passage | None]:
         message = shard_pb2.LookupPassagesRequest(names=common.names_to_messages(names))

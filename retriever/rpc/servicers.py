@@ -52,12 +52,10 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
     def Describe(self, request: shard_pb2.DescribeRequest, context: grpc.ServicerContext) -> shard_pb2.DescribeResponse:
         return self._gate.run(context, lambda timeout_s: shards.shard_info_to_message(self._shard.describe(timeout_s)))
 
-    def SearchDense(
-        self, request: shard_pb2.SearchDenseRequest, context: grpc.ServicerContext
-    ) -> shard_pb2.SearchDenseResponse:
-        def answer(timeout_s: float | None) -> shard_pb2.SearchDenseResponse:
-            result = self._shard.search_dense(shards.dense_query_from_message(request, timeout_s))
-            return shard_pb2.SearchDenseResponse(result=shards.shard_result_to_message(result))
+    def Search(self, request: shard_pb2.SearchRequest, context: grpc.ServicerContext) -> shard_pb2.SearchResponse:
+        def answer(timeout_s: float | None) -> shard_pb2.SearchResponse:
+            result = self._shard.search(shards.shard_query_from_message(request, timeout_s))
+            return shards.shard_result_to_message(result)
 
         return self._gate.run(context, answer)
 
@@ -72,21 +70,21 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
 
         return self._gate.run(context, answer)
 
-    def SearchBm25(
-        self, request: shard_pb2.SearchBm25Request, context: grpc.ServicerContext
-    ) -> shard_pb2.SearchBm25Response:
-        def answer(timeout_s: float | None) -> shard_pb2.SearchBm25Response:
-            result = self._shard.search_bm25(shards.bm25_query_from_message(request, timeout_s))
-            return shard_pb2.SearchBm25Response(result=shards.shard_result_to_message(result))
-
-        return self._gate.run(context, answer)
-
     def FetchPassages(
         self, request: shard_pb2.FetchPassagesRequest, context: grpc.ServicerContext
     ) -> shard_pb2.FetchPassagesResponse:
         def answer(timeout_s: float | None) -> shard_pb2.FetchPassagesResponse:
             passages = self._shard.fetch(shards.rows_from_messages(request.rows), timeout_s)
             return shard_pb2.FetchPassagesResponse(passages=map(common.passage_to_message, passages))
+
+        return self._gate.run(context, answer)
+
+    def FetchVectors(
+        self, request: shard_pb2.FetchVectorsRequest, context: grpc.ServicerContext
+    ) -> shard_pb2.FetchVectorsResponse:
+        def answer(timeout_s: float | None) -> shard_pb2.FetchVectorsResponse:
+            vectors = self._shard.fetch_vectors(shards.rows_from_messages(request.rows), timeout_s)
+            return shards.vectors_to_message(vectors)
 
         return self._gate.run(context, answer)
 

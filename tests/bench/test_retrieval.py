@@ -102,6 +102,15 @@ def test_a_document_has_the_score_of_its_best_passage(retriever: Retriever) -> N
     assert list(run["q2"]) == ["a", "b"]
 
 
+def test_measures_see_the_order_of_diverse_hits(retriever: Retriever) -> None:
+    """Which is not that of their scores."""
+    request = SearchRequest("violet engine", 100, "dense", mmr_lambda=0.0)
+    hits = retriever.search(request).hits
+    assert [hit.score for hit in hits] != sorted((hit.score for hit in hits), reverse=True)
+    found = retrieve(retriever, {"q1": "violet engine"}, request)["q1"]
+    assert sorted(found, key=lambda name: -found[name]) == list(dict.fromkeys(hit.document_id for hit in hits))
+
+
 KNOWN = {
     "scifact": ("100", {"nDCG@10": (0.6789, 0.003), "R@100": (0.9253, 0.01)}),
     "cacm": ("1000", {"AP": (0.3123, 0.003), "P@30": (0.1942, 0.003)}),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from datastore.ann.index import search_segments
+from datastore.ann.index import candidates
 from datastore.build import BuildProgress, build
 from datastore.chunking import chunk_words
 from datastore.config import IndexConfig, SegmentConfig, segment_limit
@@ -48,9 +48,9 @@ def check_parts(store: Path, expected: list[Passage]) -> None:
         np.testing.assert_array_equal(segment.vectors.matrix, vectors[start : start + len(rows)].astype(np.float16))
         assert segment.passages.find([passage.name for passage in mine]) == rows.tolist()
         for row in {0, len(rows) // 2, len(rows) - 1}:
-            found = search_segments(reader.template, [segment.ann], vectors[start + row], len(rows), 4)
-            stored = segment.vectors.read(found.rows) @ vectors[start + row]
-            assert row in found.rows[stored >= stored.max() - 1e-3]
+            found = candidates(reader.ann, vectors[start + row][None], len(expected), 4)[0]
+            stored = reader.vectors.read(found) @ vectors[start + row]
+            assert start + row in found[stored >= stored.max() - 1e-3]
         start += len(rows)
     assert start == len(expected)
     assert reader.bm25 is not None

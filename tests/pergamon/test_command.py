@@ -33,6 +33,7 @@ HIT_KEYS = [
     "start",
     "end",
     "attributes",
+    "duplicates",
 ]
 QUESTION = "What hangs over the granite harbour?"
 
@@ -84,8 +85,19 @@ def test_search_json(run: Run, store: Path, mode: str, kind: str) -> None:
         "passages_searched": 30,
         "failures": {},
     }
-    stages = {"hybrid": {"encode", "dense", "bm25"}, "dense": {"encode", "dense"}, "bm25": {"bm25"}}[mode]
-    assert set(answer["timings_ms"]) == stages | {"fuse", "fetch", "total"}
+    stages = {"hybrid": {"statistics", "encode"}, "dense": {"encode"}, "bm25": {"statistics"}}[mode]
+    assert set(answer["timings_ms"]) == stages | {"search", "fuse", "fetch", "total"}
+
+
+def test_search_without_near_duplicates(run: Run, store: Path) -> None:
+    query = ("search", store, "note number", "-k", 3, "--mode", "dense")
+    done = run(*query, "--collapse", 0.7, "--mmr", 0.9, "--json")
+    assert (done.status, done.stderr) == (0, "")
+    answer = json.loads(done.stdout)
+    assert sum(1 + hit["duplicates"] for hit in answer["hits"]) == 30
+    assert answer["hits"][0]["duplicates"] > 0
+    assert "diversify" in answer["timings_ms"]
+    assert f", and {answer['hits'][0]['duplicates']} like it" in run(*query, "--collapse", 0.7).stdout
 
 
 def test_search_for_people(run: Run, store: Path) -> None:

@@ -44,9 +44,11 @@ class WordRetriever:
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self._passages = passages
+        self.requests: list[SearchRequest] = []
 
     def search(self, request: SearchRequest) -> SearchResponse:
         request.validate()
+        self.requests.append(request)
         asked = content_words(request.query)
         shares = [(share_of(asked, content_words(p.indexed_text)), p) for p in self._passages]
         best = sorted(shares, key=lambda entry: (-entry[0], entry[1].name))[: request.k]

@@ -53,6 +53,11 @@ def test_nothing_relevant_is_said_without_the_model(
     assert answer.to_json()["passages"] == []
 
 
+def test_diverse_passages_are_asked_of_the_retriever(xquad: Any, scripted: Callable[[str], Any]) -> None:
+    ask(xquad, scripted("308 points."), QUESTION, mode="bm25", mmr_lambda=0.5, collapse_similarity=0.9)
+    assert (xquad.requests[-1].mmr_lambda, xquad.requests[-1].collapse_similarity) == (0.5, 0.9)
+
+
 def test_to_json_is_plain(xquad: Retriever, scripted: Callable[[str], Any]) -> None:
     answer = ask(xquad, scripted("308 points."), QUESTION, mode="bm25", k=2, token_budget=300, max_answer_tokens=20)
     seen = json.loads(json.dumps(answer.to_json(), allow_nan=False))
@@ -94,6 +99,8 @@ def test_to_json_is_plain(xquad: Retriever, scripted: Callable[[str], Any]) -> N
         ({"max_answer_tokens": 3990}, "token_budget"),
         ({"min_relevance": 2.0}, "min_relevance"),
         ({"mode": "sparse"}, "mode"),
+        ({"mmr_lambda": -0.5}, "mmr_lambda"),
+        ({"collapse_similarity": 2.0}, "collapse_similarity"),
     ],
 )
 def test_values_out_of_bounds(

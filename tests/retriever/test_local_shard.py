@@ -14,7 +14,7 @@ from datastore.errors import InvalidArgument, NotFound
 from datastore.store.manifest import read_manifest
 from datastore.store.reader import StoreReader
 from retriever.local_shard import LocalShard
-from retriever.shard import Bm25Query, DenseQuery, ShardResult
+from retriever.shard import Bm25Query, Candidate, DenseQuery, ShardQuery
 
 TWIN = "granite harbour lantern under a copper sky"
 QUERIES = ["badens konor rutuvel", "granite lantern", TWIN, f"{TWIN} baden mitus", "sky koden", "unheard-of", "?!"]
@@ -26,8 +26,16 @@ def encode(text: str) -> np.ndarray:
     return vector
 
 
-def found(result: ShardResult) -> list[tuple[PassageName, float]]:
-    return [(candidate.name, candidate.score) for candidate in result.candidates]
+def dense(shard: LocalShard, vector: np.ndarray, k: int) -> tuple[Candidate, ...]:
+    return shard.search(ShardQuery(k, DenseQuery(vector))).dense
+
+
+def bm25(shard: LocalShard, text: str, k: int) -> tuple[Candidate, ...]:
+    return shard.search(ShardQuery(k, bm25=Bm25Query(text))).bm25
+
+
+def found(candidates: tuple[Candidate, ...]) -> list[tuple[PassageName, float]]:
+    return [(candidate.name, candidate.score) for candidate in candidates]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +73,7 @@ def oracle(stored: tuple[list[PassageName], np.ndarray]) -> Oracle:
 @pytest.mark.parametrize("query", QUERIES)
 def test_flat_dense_is_brute_force(shard: LocalShard, oracle: Oracle, query: str, k: int) -> None:
     vector = encode(query)
-    assert found(shard.search_dense(DenseQuery(vector, k))) == oracle(vector)[:k]
+    assert found(dense(shard, vector, k)) == oracle(vector)[:k]
 
 
 def test_flat_dense_is_brute_force_wherever_duplicates_meet_the_cut(shard: LocalShard, oracle: Oracle) -> None:
@@ -74,14 +82,14 @@ def test_flat_dense_is_brute_force_wherever_duplicates_meet_the_cut(shard: Local
     twins = [rank for rank, (name, _) in enumerate(wanted) if name.document_id.startswith("twin-")]
     assert len(twins) == 1500
     for k in (twins[0], twins[0] + 1, twins[500], twins[-1], twins[-1] + 1, twins[-1] + 2):
-        assert found(shard.search_dense(DenseQuery(vector, max(k, 1)))) == wanted[: max(k, 1)]
+        assert found(dense(shard, vector, max(k, 1))) == wanted[: max(k, 1)]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_flat_dense_is_brute_force_for_any_vector(shard: LocalShard, oracle: Oracle, seed: int) -> None:
     random = np.random.default_rng(seed)
     vector = (random.standard_normal(256) * 10.0 ** random.integers(-6, 6)).astype(np.float32)
-    assert found(shard.search_dense(DenseQuery(vector, 50))) == oracle(vector)[:50]
+    assert found(dense(shard, vector, 50)) == oracle(vector)[:50]
 
 
 def test_flat_dense_is_brute_force_where_all_scores_are_rounding_noise(
@@ -92,33 +100,33 @@ def test_flat_dense_is_brute_force_where_all_scores_are_rounding_noise(
     vector = directions[-1].astype(np.float32)
     wanted = oracle(vector)
     assert 0 < max(abs(score) for _, score in wanted) < 1e-3
-    assert found(shard.search_dense(DenseQuery(vector, 10))) == wanted[:10]
+    assert found(dense(shard, vector, 10)) == wanted[:10]
 
 
 def test_bm25_ties_at_the_cut_break_by_stable_name(shard: LocalShard) -> None:
     twins = sorted(PassageName(f"twin-{i}", 0) for i in range(1500))
-    everything = found(shard.search_bm25(Bm25Query(TWIN, 5000)))
+    everything = found(bm25(shard, TWIN, 5000))
     first = next(rank for rank, (name, _) in enumerate(everything) if name == twins[0])
     assert [name for name, _ in everything[first : first + 1500]] == twins
     for k in (first + 1, first + 10, first + 700, first + 1500, first + 1501):
-        assert found(shard.search_bm25(Bm25Query(TWIN, k))) == everything[:k]
+        assert found(bm25(shard, TWIN, k)) == everything[:k]
 
 
 @pytest.mark.parametrize("text", ["the of and", "?! ... --", "🙂🙃", "unheard-of-anywhere", "   "])
 def test_a_query_without_known_terms_finds_nothing_by_bm25(shard: LocalShard, text: str) -> None:
-    result = shard.search_bm25(Bm25Query(text, 10))
-    assert result.candidates == ()
+    result = shard.search(ShardQuery(10, bm25=Bm25Query(text)))
+    assert result.bm25 == ()
     assert result.passages_searched == shard.describe().passages
 
 
 def test_fewer_than_k_is_a_shorter_list(two_segments: Path, oracle: Oracle) -> None:
     shard = LocalShard(two_segments)
     passages = shard.describe().passages
-    dense = shard.search_dense(DenseQuery(encode("baden"), passages + 5))
-    assert len(dense.candidates) == len({candidate.name for candidate in dense.candidates}) == passages
-    bm25 = shard.search_bm25(Bm25Query("lantern", passages + 5))
-    assert 1500 <= len(bm25.candidates) < passages
-    texts = shard.fetch([(candidate.segment, candidate.row) for candidate in bm25.candidates])
+    query = ShardQuery(passages + 5, DenseQuery(encode("baden")), Bm25Query("lantern"))
+    result = shard.search(query)
+    assert len(result.dense) == len({candidate.name for candidate in result.dense}) == passages
+    assert 1500 <= len(result.bm25) < passages
+    texts = shard.fetch([(candidate.segment, candidate.row) for candidate in result.bm25])
     assert all("lantern" in passage.indexed_text for passage in texts)
     shard.close()
 
@@ -126,7 +134,7 @@ def test_fewer_than_k_is_a_shorter_list(two_segments: Path, oracle: Oracle) -> N
 @pytest.mark.parametrize("shape", [(255,), (257,), (0,), (1, 256), ()])
 def test_a_vector_of_another_shape_is_refused(shard: LocalShard, shape: tuple[int, ...]) -> None:
     with pytest.raises(InvalidArgument, match=r"gives \(256,\)") as caught:
-        shard.search_dense(DenseQuery(np.zeros(shape, np.float32), 10))
+        dense(shard, np.zeros(shape, np.float32), 10)
     assert caught.value.field == "vector"
 
 
@@ -135,22 +143,33 @@ def test_a_vector_that_is_not_finite_is_refused(shard: LocalShard, value: float)
     vector = encode("baden")
     vector[3] = value
     with pytest.raises(InvalidArgument, match="not finite"):
-        shard.search_dense(DenseQuery(vector, 10))
+        dense(shard, vector, 10)
 
 
 def test_fetch_gives_the_passages_found_in_the_order_asked(shard: LocalShard) -> None:
-    result = shard.search_dense(DenseQuery(encode("baden mitus"), 200))
-    rows = [(candidate.segment, candidate.row) for candidate in result.candidates]
+    result = dense(shard, encode("baden mitus"), 200)
+    rows = [(candidate.segment, candidate.row) for candidate in result]
     assert len({segment for segment, _ in rows}) > 1
     passages = shard.fetch([*rows, rows[0]])
-    assert [passage.name for passage in passages] == [c.name for c in (*result.candidates, result.candidates[0])]
+    assert [passage.name for passage in passages] == [c.name for c in (*result, result[0])]
     assert shard.fetch([]) == []
 
 
+def test_fetch_vectors_gives_what_lies_on_disk(shard: LocalShard, stored: tuple[list[PassageName], np.ndarray]) -> None:
+    names, matrix = stored
+    result = dense(shard, encode("baden mitus"), 200)
+    rows = [(candidate.segment, candidate.row) for candidate in result]
+    vectors = shard.fetch_vectors([*rows, rows[0]])
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors, matrix[[names.index(c.name) for c in (*result, result[0])]])
+    assert shard.fetch_vectors([]).shape == (0, 256)
+
+
 @pytest.mark.parametrize(("segment", "row"), [("elsewhere", 0), (None, 100_000), (None, -1)])
-def test_fetch_of_a_place_that_is_not_there(shard: LocalShard, segment: str | None, row: int) -> None:
-    with pytest.raises(NotFound):
-        shard.fetch([(segment or shard.describe().segments[0], row)])
+def test_a_place_that_is_not_there(shard: LocalShard, segment: str | None, row: int) -> None:
+    for fetch in (shard.fetch, shard.fetch_vectors):
+        with pytest.raises(NotFound):
+            fetch([(segment or shard.describe().segments[0], row)])
 
 
 def test_lookup_finds_every_passage_by_name(shard: LocalShard, stored: tuple[list[PassageName], np.ndarray]) -> None:
@@ -176,9 +195,10 @@ def test_shards_share_the_passages_out(flat_store: Path) -> None:
 def test_an_empty_shard_answers_with_nothing(two_segments: Path) -> None:
     shard = LocalShard(two_segments, (6, 7))
     assert shard.describe().segments == ()
-    assert shard.search_dense(DenseQuery(encode("baden"), 10)) == ShardResult(1, 0, ())
+    result = shard.search(ShardQuery(10, DenseQuery(encode("baden")), Bm25Query("baden")))
+    assert (result.shard_index, result.shard_count, result.passages_searched) == (6, 7, 0)
+    assert result.dense == result.bm25 == ()
     assert shard.bm25_statistics("baden")[1].document_count == 0
-    assert shard.search_bm25(Bm25Query("baden", 10)) == ShardResult(1, 0, ())
     assert shard.lookup([PassageName("twin-0", 0)]) == [None]
     shard.close()
 

@@ -79,6 +79,23 @@ def test_a_shard_of_an_older_generation_does_not_count(flat_store: Path, route: 
     assert all(passage is not None for passage in new.lookup(names(response)))
 
 
+def test_a_shard_that_became_another_between_two_queries(flat_store: Path, two_segments: Path, route: Route) -> None:
+    """As behind an address where a server was started anew, with no call in between that failed."""
+
+    class Moved(LocalShard):
+        def move(self, store: Path, part: tuple[int, int]) -> None:
+            self.close()
+            super().__init__(store, part)
+
+    for store, part in [(two_segments, (1, 2)), (flat_store, (0, 2)), (flat_store, (1, 3))]:
+        moving = Moved(flat_store, (1, 2))
+        router = route([LocalShard(flat_store, (0, 2)), moving])
+        assert router.search(SearchRequest(TWIN)).coverage.complete
+        moving.move(store, part)
+        with pytest.raises(FailedPrecondition, match=r"and before 1/2 of .*one datastore"):
+            router.search(SearchRequest(TWIN))
+
+
 def test_time_that_is_over(flat_store: Path, sharded: Sharded) -> None:
     with pytest.raises(DeadlineExceeded, match="0 s allowed"):
         sharded(flat_store, 2).search(SearchRequest("sky", timeout_s=0.0))

@@ -89,6 +89,7 @@ def test_answers_over_the_wire_are_those_in_process(
             SearchRequest(query, 30, "dense", require_complete=True),
             SearchRequest(query, 30, "bm25", require_complete=True),
             SearchRequest(query, 30, require_complete=True),
+            SearchRequest(query, 10, mmr_lambda=0.5, collapse_similarity=0.9, require_complete=True),
         ):
             there, here = remote.search(request), local.search(request)
             assert there.hits == here.hits

@@ -12,32 +12,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.ann.peers.protocol import Params, threads
-from datastore.ann.index import load_template, search_segments, train_template
+from datastore.ann.index import candidates, load_template, train_template
 from datastore.ann.spec import IndexSpec, choose_index
 from datastore.config import IndexConfig
-from datastore.store.vectors import VectorFile, VectorWriter, inner_products
+from datastore.store.exact import ExactVectors
+from datastore.store.vectors import VectorFile, VectorWriter
 
-_SPEC, _TEMPLATE, _CODES, _VECTORS = "spec.json", "template.faiss", "ann.faiss", "vectors.f16"
+_SPEC, _VECTORS = "spec.json", "vectors.f16"
 _BLOCK = 16_384
+_TOGETHER = 64
+"""Queries of a batch that one thread searches for at once, as a server does with those that wait."""
 
 
 class Pergamon:
     packages = ("pergamon", "faiss-cpu", "numpy")
 
     def build_params(self, rows: int, dimension: int) -> Params:
-        return {"kind": "ivf-pq", "segments": 1}
+        return {"kind": "ivf-pq4", "copies": 2, "segments": 1}
 
     def sweep(self, rows: int) -> list[Params]:
-        grid = [(16, 100), (32, 100), (64, 100), (64, 400), (128, 400), (256, 1000), (512, 1000), (1024, 1000)]
+        grid = [(8, 20), (16, 30), (28, 30), (40, 30), (50, 40), (70, 40), (100, 60), (150, 60), (200, 80), (300, 100)]
+        grid += [(400, 150), (600, 200), (600, 600)]
         return [{"nprobe": nprobe, "depth": depth} for nprobe, depth in grid]
 
     def build(self, vectors: Path, folder: Path, params: Params) -> None:
         base = np.load(vectors, mmap_mode="r")
         rows, dimension = base.shape
-        spec = choose_index(IndexConfig(kind=params["kind"]), rows, dimension)
+        spec = choose_index(IndexConfig(kind=params["kind"], copies=params["copies"]), rows, dimension)
         sample = np.sort(np.random.default_rng(spec.seed).choice(rows, spec.train_vectors, replace=False))
         template = train_template(spec, base[sample].astype(np.float32))
-        template.save(folder / _TEMPLATE)
+        template.save(folder / spec.template_name)
         (folder / _SPEC).write_text(json.dumps(asdict(spec)), encoding="utf-8")
         bounds = np.linspace(0, rows, params["segments"] + 1).astype(int)
         for number, (start, end) in enumerate(pairwise(bounds)):
@@ -48,32 +52,29 @@ class Pergamon:
             for block in blocks:
                 writer.add(block.astype(np.float32))
             writer.close()
-            template.write_segment(blocks, segment / _CODES)
+            template.write_segment(blocks, segment / spec.codes_name)
 
     def open(self, folder: Path) -> None:
         spec = IndexSpec(**json.loads((folder / _SPEC).read_text(encoding="utf-8")))
-        template = folder / _TEMPLATE
-        self._template = load_template(spec, template if template.exists() else None)
-        self._vectors = []
-        for path in sorted(folder.glob("*/" + _VECTORS)):
-            rows = path.stat().st_size // (2 * spec.dimension)
-            self._vectors.append(VectorFile(path, rows, spec.dimension))
-        self._segments = [
-            self._template.open_segment(path.with_name(_CODES), vectors)
-            for path, vectors in zip(sorted(folder.glob("*/" + _VECTORS)), self._vectors, strict=True)
-        ]
-        self._starts = np.cumsum([0, *(vectors.rows for vectors in self._vectors)])
+        template = folder / spec.template_name
+        paths = sorted(folder.glob("*/" + _VECTORS))
+        files = [VectorFile(path, path.stat().st_size // (2 * spec.dimension), spec.dimension) for path in paths]
+        opened = load_template(spec, template if template.exists() else None)
+        self._index = opened.open([path.with_name(spec.codes_name) for path in paths], files)
+        self._vectors = ExactVectors(files, spec.dimension)
         self._pool = ThreadPoolExecutor(threads())
 
     def search_one(self, query: NDArray[np.float32], k: int, params: Params) -> NDArray[np.int64]:
-        found = search_segments(self._template, self._segments, query, max(k, params["depth"]), params["nprobe"])
-        scores = np.empty(len(found.rows), np.float32)
-        for position, vectors in enumerate(self._vectors):
-            mine = found.segments == position
-            scores[mine] = inner_products(vectors.read(found.rows[mine]), query)
-        best = np.argsort(-scores, kind="stable")[:k]
-        ids = self._starts[found.segments[best]] + found.rows[best]
-        return np.pad(ids, (0, k - len(ids)), constant_values=-1)
+        return self._search(query[None], k, params)[0]
 
     def search_batch(self, queries: NDArray[np.float32], k: int, params: Params) -> NDArray[np.int64]:
-        return np.stack(list(self._pool.map(lambda query: self.search_one(query, k, params), queries)))
+        parts = [queries[start : start + _TOGETHER] for start in range(0, len(queries), _TOGETHER)]
+        return np.concatenate(list(self._pool.map(lambda part: self._search(part, k, params), parts)))
+
+    def _search(self, queries: NDArray[np.float32], k: int, params: Params) -> NDArray[np.int64]:
+        rows = candidates(self._index, queries, max(k, params["depth"]), params["nprobe"])
+        found = np.full((len(queries), k), -1, np.int64)
+        for ids, mine, scores in zip(found, rows, self._vectors.scores(queries, rows), strict=True):
+            best = np.argsort(-scores, kind="stable")[:k]
+            ids[: len(best)] = mine[best]
+        return found

@@ -66,6 +66,9 @@ def search_request_to_message(request: SearchRequest) -> retrieval_pb2.SearchReq
             dense_weight=request.fusion.dense_weight,
         ),
         require_complete=request.require_complete,
+        where=None if request.where is None else encodable(request.where, "where"),
+        mmr_lambda=request.mmr_lambda,
+        collapse_similarity=request.collapse_similarity,
     )
 
 
@@ -88,6 +91,9 @@ def search_request_from_message(message: retrieval_pb2.SearchRequest, timeout_s:
             dense_weight=fusion.dense_weight if fusion.HasField("dense_weight") else Fusion().dense_weight,
         ),
         require_complete=message.require_complete,
+        where=message.where if message.HasField("where") else None,
+        mmr_lambda=message.mmr_lambda if message.HasField("mmr_lambda") else None,
+        collapse_similarity=message.collapse_similarity if message.HasField("collapse_similarity") else None,
         timeout_s=timeout_s,
     )
 
@@ -106,6 +112,7 @@ def search_response_to_message(response: SearchResponse) -> retrieval_pb2.Search
                 dense_score=hit.dense_score,
                 bm25_score=hit.bm25_score,
                 passage=passage_to_message(hit),
+                duplicates=hit.duplicates,
             )
             for hit in response.hits
         ],
@@ -135,6 +142,7 @@ def _hit_from_message(message: retrieval_pb2.Hit) -> Hit:
         start=passage.start,
         end=passage.end,
         attributes=attributes_from_message(passage.attributes),
+        duplicates=message.duplicates,
     )
 
 

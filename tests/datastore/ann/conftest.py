@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datastore.ann.index import AnnCandidates, SegmentIndex, Template, load_template, search_segments, train_template
+from datastore.ann.index import AnnIndex, Template, candidates, load_template, train_template
 from datastore.ann.spec import IndexSpec
 from datastore.store.vectors import VectorFile, VectorWriter
 
@@ -17,6 +17,10 @@ DIMENSION = 32
 SPECS = {
     "flat": IndexSpec("flat", DIMENSION),
     "ivf-pq": IndexSpec("ivf-pq", DIMENSION, nlist=16, pq_m=8, train_vectors=2000, seed=7),
+    "ivf-pq4": IndexSpec("ivf-pq4", DIMENSION, nlist=16, pq_m=12, train_vectors=2000, seed=7),
+    "ivf-pq4 twice": IndexSpec(
+        "ivf-pq4", DIMENSION, nlist=16, pq_m=12, train_vectors=2000, seed=7, copies=2, spill_weight=1.5
+    ),
 }
 
 
@@ -36,17 +40,19 @@ class Built:
     """As stored: float16 values."""
     folder: Path
     template: Template
-    whole: list[SegmentIndex]
-    parts: list[SegmentIndex]
-    starts: NDArray[np.int64]
+    whole: AnnIndex
+    parts: AnnIndex
+    """Rows as if the segments were one."""
 
-    def search(self, query: NDArray[np.float32], depth: int, nprobe: int = 16) -> AnnCandidates:
-        return search_segments(self.template, self.whole, query, depth, nprobe)
+    def search(
+        self, query: NDArray[np.float32], depth: int, nprobe: int = 16, accept: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.int64]:
+        return candidates(self.whole, query[None], depth, nprobe, accept)[0]
 
-    def search_parts(self, query: NDArray[np.float32], depth: int, nprobe: int = 16) -> AnnCandidates:
-        """Rows as if the segments were one."""
-        found = search_segments(self.template, self.parts, query, depth, nprobe)
-        return AnnCandidates(np.zeros_like(found.segments), found.rows + self.starts[found.segments], found.scores)
+    def search_parts(
+        self, query: NDArray[np.float32], depth: int, nprobe: int = 16, accept: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.int64]:
+        return candidates(self.parts, query[None], depth, nprobe, accept)[0]
 
 
 @pytest.fixture(scope="session")
@@ -77,11 +83,13 @@ def built(
     template = load_template(spec, path if trained.save(path) else None)
     with ExitStack() as opened:
 
-        def segment(name: str, start: int, end: int) -> SegmentIndex:
+        def segment(name: str, start: int, end: int) -> VectorFile:
             stored = opened.enter_context(_write_vectors(folder / f"{name}.f16", vectors[start:end]))
             trained.write_segment(stored.blocks(), folder / f"{name}.ann")
-            return template.open_segment(folder / f"{name}.ann", stored)
+            return stored
 
         bounds = [0, 1300, 1301, 2500]
-        parts = [segment(f"part{i}", bounds[i], bounds[i + 1]) for i in range(3)]
-        yield Built(spec, vectors, folder, template, [segment("whole", 0, 2500)], parts, np.array(bounds[:3]))
+        files = [segment(f"part{i}", bounds[i], bounds[i + 1]) for i in range(3)]
+        parts = template.open([folder / f"part{i}.ann" for i in range(3)], files)
+        whole = template.open([folder / "whole.ann"], [segment("whole", 0, 2500)])
+        yield Built(spec, vectors, folder, template, whole, parts)

@@ -65,7 +65,9 @@ def test_any_attributes(tmp_path_factory: pytest.TempPathFactory, attributes: li
     columns = write(tmp_path_factory.mktemp("columns") / "c", passages)
     names = {name for each in attributes for name in each}
     fixed = ["document_id", "chunk_index", "source"]
-    assert columns.table.column_names == fixed + [f"attribute.{name}" for name in sorted(names)]
+    named = columns.table.column_names
+    beside = {f"is_string.{name}" for name in names}
+    assert [name for name in named if name not in beside] == fixed + [f"attribute.{name}" for name in sorted(names)]
     assert columns.table.column("source").to_pylist() == [each.source for each in passages]
     for name in names:
         for each, stored in zip(attributes, columns.table.column(f"attribute.{name}").to_pylist(), strict=True):
@@ -73,6 +75,12 @@ def test_any_attributes(tmp_path_factory: pytest.TempPathFactory, attributes: li
                 assert stored is None
             else:
                 assert stored == (str(each[name]) if isinstance(stored, str) else each[name])
+        values = [each.get(name) for each in attributes]
+        was_string = [None if value is None else isinstance(value, str) for value in values]
+        mixed = columns.table.schema.field(f"attribute.{name}").type == pa.large_string() and False in was_string
+        assert (f"is_string.{name}" in named) == mixed
+        if mixed:
+            assert columns.table.column(f"is_string.{name}").to_pylist() == was_string
     rows = np.array([len(passages) - 1, 0, 0], np.int64)
     assert columns.names(rows) == [passages[row].name for row in rows]
     columns.close()

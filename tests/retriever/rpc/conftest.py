@@ -17,7 +17,7 @@ from datastore.encoders.fingerprint import EncoderFingerprint
 from datastore.errors import NotFound
 from retriever.api import Coverage, DatastoreInfo, Hit, Retriever, SearchRequest, SearchResponse
 from retriever.rpc.server import RpcServer
-from retriever.shard import Bm25Query, Candidate, DenseQuery, Shard, ShardInfo, ShardResult
+from retriever.shard import Bm25Query, Candidate, DenseQuery, Shard, ShardInfo, ShardQuery, ShardResult
 
 WORDS = ("river", "stone", "lamp", "winter", "paper", "señal", "雪", "glass")
 
@@ -33,7 +33,7 @@ class MemoryShard:
 
     def __post_init__(self) -> None:
         random = np.random.default_rng(7)
-        self.vectors = random.standard_normal((30, 8)).astype(np.float32)
+        self.vectors = random.standard_normal((30, 8)).astype(np.float16).astype(np.float32)
         for row in range(30):
             text = " ".join(random.choice(WORDS, size=random.integers(3, 12)))
             attributes: dict[str, AttributeValue] = {
@@ -50,9 +50,11 @@ class MemoryShard:
         encoder = EncoderFingerprint("tiny", "1", 8, "mean", True, "query: ", "", 0)
         return ShardInfo("d-1", 3, 0, 1, 30, 30, 15, 8, encoder, "flat", 0.9, 0.4, True, ("s-1",))
 
-    def search_dense(self, query: DenseQuery) -> ShardResult:
+    def search(self, query: ShardQuery) -> ShardResult:
         self.before(query.timeout_s)
-        return self._best(self.vectors @ query.vector, query.k)
+        dense = self._best(self.vectors @ query.dense.vector, query.k) if query.dense else ()
+        bm25 = self._best(self._bm25_scores(query.bm25), query.k) if query.bm25 else ()
+        return ShardResult("d-1", 3, 0, 1, 30, dense, bm25)
 
     def bm25_statistics(self, text: str, timeout_s: float | None = None) -> tuple[int, Bm25Statistics]:
         self.before(timeout_s)
@@ -60,8 +62,7 @@ class MemoryShard:
         frequencies = {term: sum(term in words for words in texts) for term in text.split()}
         return 3, Bm25Statistics(len(texts), sum(map(len, texts)), frequencies)
 
-    def search_bm25(self, query: Bm25Query) -> ShardResult:
-        self.before(query.timeout_s)
+    def _bm25_scores(self, query: Bm25Query) -> NDArray[np.floating]:
         statistics = query.statistics or self.bm25_statistics(query.text)[1]
         k1, b = query.k1 or 0.9, query.b or 0.4
         scores = np.zeros(len(self.passages))
@@ -72,11 +73,15 @@ class MemoryShard:
                 df = statistics.document_frequencies[term]
                 idf = math.log(1 + (statistics.document_count - df + 0.5) / (df + 0.5))
                 scores[row] += idf * counts[term] / (counts[term] + norm)
-        return self._best(scores, query.k)
+        return scores
 
     def fetch(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> list[Passage]:
         self.before(timeout_s)
         return [self.passages[row] for _, row in rows]
+
+    def fetch_vectors(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> NDArray[np.float32]:
+        self.before(timeout_s)
+        return self.vectors[[row for _, row in rows]]
 
     def lookup(self, names: Sequence[PassageName], timeout_s: float | None = None) -> list[Passage | None]:
         self.before(timeout_s)
@@ -86,12 +91,10 @@ class MemoryShard:
     def close(self) -> None:
         pass
 
-    def _best(self, scores: NDArray[np.floating], k: int) -> ShardResult:
+    def _best(self, scores: NDArray[np.floating], k: int) -> tuple[Candidate, ...]:
         order = np.argsort(-scores, kind="stable")[:k]
         found = ((self.passages[row], float(scores[row]), int(row)) for row in order)
-        return ShardResult(
-            3, 30, tuple(Candidate(p.document_id, p.chunk_index, score, "s-1", row) for p, score, row in found)
-        )
+        return tuple(Candidate(p.document_id, p.chunk_index, score, "s-1", row) for p, score, row in found)
 
 
 @dataclass
@@ -100,12 +103,13 @@ class MemoryRetriever:
 
     def search(self, request: SearchRequest) -> SearchResponse:
         if request.mode == "bm25":
-            result = self.shard.search_bm25(Bm25Query(request.query, request.k, timeout_s=request.timeout_s))
+            query = ShardQuery(request.k, bm25=Bm25Query(request.query), timeout_s=request.timeout_s)
         else:
             vector = np.ones(8, np.float32) if request.vector is None else request.vector
-            result = self.shard.search_dense(DenseQuery(vector, request.k, timeout_s=request.timeout_s))
+            query = ShardQuery(request.k, DenseQuery(vector), timeout_s=request.timeout_s)
+        result = self.shard.search(query)
         hits = []
-        for rank, candidate in enumerate(result.candidates, start=1):
+        for rank, candidate in enumerate(result.dense or result.bm25, start=1):
             p = self.shard.passages[candidate.row]
             dense, bm25 = (None, candidate.score) if request.mode == "bm25" else (candidate.score, None)
             identity = (rank, p.document_id, p.chunk_index, candidate.score, dense, bm25)

@@ -16,7 +16,7 @@ from datastore.encoders.fingerprint import EncoderFingerprint
 from datastore.errors import FailedPrecondition, InvalidArgument
 from retriever.api import (
     MAX_CANDIDATE_DEPTH,
-    MAX_K,
+    MAX_DIVERSE_K,
     Coverage,
     DatastoreInfo,
     Fusion,
@@ -29,7 +29,7 @@ from retriever.api import (
 )
 from retriever.rpc.messages import common, retrieval
 from retriever.rpc.messages import shard as shards
-from retriever.shard import Bm25Query, Candidate, DenseQuery, ShardInfo, ShardResult
+from retriever.shard import Bm25Query, Candidate, DenseQuery, ShardInfo, ShardQuery, ShardResult
 from retriever.stubs.pergamon.common.v1 import passage_pb2
 from retriever.stubs.pergamon.retrieval.v1 import retrieval_pb2
 from retriever.stubs.pergamon.shard.v1 import shard_pb2
@@ -49,7 +49,7 @@ timeouts = st.none() | st.floats(0, 86_400)
 search_requests = st.builds(
     SearchRequest,
     query=texts.map(lambda text: f"q{text}"),
-    k=st.integers(1, MAX_K),
+    k=st.integers(1, MAX_DIVERSE_K),
     mode=st.sampled_from(get_args(Mode)),
     vector=st.none(),
     candidate_depth=st.none() | st.integers(1, MAX_CANDIDATE_DEPTH),
@@ -57,7 +57,10 @@ search_requests = st.builds(
     bm25_k1=st.none() | st.floats(0, 100),
     bm25_b=st.none() | st.floats(0, 1),
     fusion=st.builds(Fusion, st.sampled_from(get_args(FusionMethod)), st.integers(1, 10**6), st.floats(0, 1)),
+    where=st.none() | st.sampled_from(["year > 1990", "source = 'a' and not seen = true"]),
     require_complete=st.booleans(),
+    mmr_lambda=st.none() | st.floats(0, 1),
+    collapse_similarity=st.none() | st.floats(0, 1),
     timeout_s=timeouts,
 )
 hits = st.builds(
@@ -74,6 +77,7 @@ hits = st.builds(
     start=uint64s,
     end=uint64s,
     attributes=attributes,
+    duplicates=uint32s,
 )
 search_responses = st.builds(
     SearchResponse,
@@ -105,16 +109,26 @@ shard_infos = st.builds(
     segments=st.lists(texts, max_size=3).map(tuple),
 )
 candidates = st.builds(Candidate, texts, uint32s, doubles, texts, uint64s)
-shard_results = st.builds(ShardResult, uint64s, uint64s, st.lists(candidates, max_size=5).map(tuple))
+candidate_lists = st.lists(candidates, max_size=5).map(tuple)
+shard_results = st.builds(
+    ShardResult,
+    texts,
+    uint64s,
+    uint32s,
+    uint32s,
+    uint64s,
+    dense=candidate_lists,
+    bm25=candidate_lists,
+    passages=st.lists(passages, max_size=2).map(tuple),
+)
 depths = st.integers(1, MAX_CANDIDATE_DEPTH)
+dense_options = st.tuples(st.none() | depths, st.none() | st.integers(1, 1 << 20))
 bm25_queries = st.builds(
     Bm25Query,
     texts,
-    depths,
     st.none() | statistics,
     st.none() | st.floats(0, 100),
     st.none() | st.floats(0, 1),
-    timeouts,
 )
 
 
@@ -199,26 +213,34 @@ def test_shard_info(info: ShardInfo) -> None:
     assert shards.shard_info_from_message(shard_pb2.DescribeResponse.FromString(wire)) == info
 
 
-@given(vectors, depths, st.none() | depths, st.none() | st.integers(1, 1 << 20), timeouts)
-def test_dense_query(
-    vector: NDArray[np.float32], k: int, depth: int | None, nprobe: int | None, timeout_s: float | None
+@given(vectors, dense_options, st.none() | bm25_queries, depths, timeouts)
+def test_shard_query(
+    vector: NDArray[np.float32],
+    options: tuple[int | None, int | None],
+    bm25: Bm25Query | None,
+    k: int,
+    timeout_s: float | None,
 ) -> None:
-    wire = shards.dense_query_to_message(DenseQuery(vector, k, depth, nprobe, timeout_s)).SerializeToString()
-    back = shards.dense_query_from_message(shard_pb2.SearchDenseRequest.FromString(wire), timeout_s)
-    np.testing.assert_array_equal(back.vector, vector)
-    assert (back.k, back.candidate_depth, back.nprobe, back.timeout_s) == (k, depth, nprobe, timeout_s)
+    where = None if k % 2 else f"a = {k}"
+    query = ShardQuery(k, DenseQuery(vector, *options), bm25, where, k // 2, timeout_s)
+    wire = shards.shard_query_to_message(query).SerializeToString()
+    back = shards.shard_query_from_message(shard_pb2.SearchRequest.FromString(wire), timeout_s)
+    assert back.dense is not None
+    np.testing.assert_array_equal(back.dense.vector, vector)
+    assert (back.dense.candidate_depth, back.dense.nprobe) == options
+    assert (back.k, back.bm25, back.where, back.passages, back.timeout_s) == (k, bm25, where, k // 2, timeout_s)
 
 
 @given(bm25_queries)
-def test_bm25_query(query: Bm25Query) -> None:
-    wire = shards.bm25_query_to_message(query).SerializeToString()
-    assert shards.bm25_query_from_message(shard_pb2.SearchBm25Request.FromString(wire), query.timeout_s) == query
+def test_shard_query_of_bm25_alone(bm25: Bm25Query) -> None:
+    wire = shards.shard_query_to_message(ShardQuery(3, bm25=bm25)).SerializeToString()
+    assert shards.shard_query_from_message(shard_pb2.SearchRequest.FromString(wire), None) == ShardQuery(3, bm25=bm25)
 
 
 @given(shard_results)
 def test_shard_result(result: ShardResult) -> None:
     wire = shards.shard_result_to_message(result).SerializeToString()
-    assert shards.shard_result_from_message(shard_pb2.ShardResult.FromString(wire)) == result
+    assert shards.shard_result_from_message(shard_pb2.SearchResponse.FromString(wire)) == result
 
 
 @given(statistics)
@@ -239,6 +261,27 @@ def test_rows(rows: list[tuple[str, int]]) -> None:
     assert shards.rows_from_messages(shard_pb2.FetchPassagesRequest.FromString(wire).rows) == rows
 
 
+@given(st.integers(0, 4), st.integers(1, 5), st.data())
+def test_vectors(count: int, dimension: int, data: st.DataObject) -> None:
+    stored = st.lists(
+        st.floats(width=16, allow_nan=False, allow_infinity=False), min_size=dimension, max_size=dimension
+    )
+    rows = data.draw(st.lists(stored, min_size=count, max_size=count))
+    vectors = np.array(rows, np.float32).reshape(count, dimension)
+    wire = shards.vectors_to_message(vectors).SerializeToString()
+    back = shards.vectors_from_message(shard_pb2.FetchVectorsResponse.FromString(wire), count)
+    np.testing.assert_array_equal(back, vectors)
+    assert back.dtype == np.float32
+    assert back.flags.writeable
+
+
+@pytest.mark.parametrize(("size", "dimension"), [(0, 0), (10, 2), (14, 2), (12, 3)])
+def test_vectors_that_do_not_fit(size: int, dimension: int) -> None:
+    message = shard_pb2.FetchVectorsResponse(dimension=dimension, vectors_float16_le=b"\0" * size)
+    with pytest.raises(FailedPrecondition, match=f"{size} bytes; 3 vectors of {dimension} float16 need"):
+        shards.vectors_from_message(message, 3)
+
+
 @pytest.mark.parametrize(
     ("data", "seen"),
     [
@@ -252,39 +295,48 @@ def test_bad_vector_bytes(data: bytes, seen: str) -> None:
     with pytest.raises(InvalidArgument, match=seen) as caught:
         retrieval.search_request_from_message(retrieval_pb2.SearchRequest(vector_float32_le=data), None)
     assert caught.value.field == "vector"
+    request = shard_pb2.SearchRequest(k=1, dense=shard_pb2.DenseQuery(vector_float32_le=data))
     with pytest.raises(InvalidArgument, match=seen):
-        shards.dense_query_from_message(shard_pb2.SearchDenseRequest(vector_float32_le=data, k=1), None)
+        shards.shard_query_from_message(request, None)
 
 
 @pytest.mark.parametrize("shape", [(0,), (2, 3), ()])
 def test_bad_vector_shapes(shape: tuple[int, ...]) -> None:
     with pytest.raises(InvalidArgument, match=r"wanted \[dimension\]"):
-        shards.dense_query_to_message(DenseQuery(np.ones(shape, np.float32), 1))
+        shards.shard_query_to_message(ShardQuery(1, DenseQuery(np.ones(shape, np.float32))))
+
+
+_VECTOR = b"\0" * 4
 
 
 @pytest.mark.parametrize(
     ("message", "field"),
     [
-        (shard_pb2.SearchDenseRequest(vector_float32_le=b"\0" * 4), "k"),
-        (shard_pb2.SearchDenseRequest(vector_float32_le=b"\0" * 4, k=2**32 - 1), "k"),
-        (shard_pb2.SearchDenseRequest(vector_float32_le=b"\0" * 4, k=1, candidate_depth=0), "candidate_depth"),
-        (shard_pb2.SearchDenseRequest(vector_float32_le=b"\0" * 4, k=1, nprobe=0), "nprobe"),
-        (shard_pb2.SearchBm25Request(text="a"), "k"),
-        (shard_pb2.SearchBm25Request(text="a", k=1, k1=float("nan")), "k1"),
-        (shard_pb2.SearchBm25Request(text="a", k=1, b=1.5), "b"),
+        (shard_pb2.SearchRequest(k=1), "dense"),
+        (shard_pb2.SearchRequest(dense=shard_pb2.DenseQuery(vector_float32_le=_VECTOR)), "k"),
+        (shard_pb2.SearchRequest(k=2**32 - 1, dense=shard_pb2.DenseQuery(vector_float32_le=_VECTOR)), "k"),
+        (
+            shard_pb2.SearchRequest(k=1, dense=shard_pb2.DenseQuery(vector_float32_le=_VECTOR, candidate_depth=0)),
+            "candidate_depth",
+        ),
+        (shard_pb2.SearchRequest(k=1, dense=shard_pb2.DenseQuery(vector_float32_le=_VECTOR, nprobe=0)), "nprobe"),
+        (shard_pb2.SearchRequest(bm25=shard_pb2.Bm25Query(text="a")), "k"),
+        (shard_pb2.SearchRequest(k=1, bm25=shard_pb2.Bm25Query(text="a", k1=float("nan"))), "k1"),
+        (shard_pb2.SearchRequest(k=1, bm25=shard_pb2.Bm25Query(text="a", b=1.5)), "b"),
     ],
 )
-def test_shard_requests_out_of_bounds(
-    message: shard_pb2.SearchDenseRequest | shard_pb2.SearchBm25Request, field: str
-) -> None:
-    def read() -> DenseQuery | Bm25Query:
-        if isinstance(message, shard_pb2.SearchDenseRequest):
-            return shards.dense_query_from_message(message, None)
-        return shards.bm25_query_from_message(message, None)
-
+def test_shard_requests_out_of_bounds(message: shard_pb2.SearchRequest, field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        read()
+        shards.shard_query_from_message(message, None)
     assert caught.value.field == field
+
+
+def test_columns_that_do_not_fit_together() -> None:
+    good = {"document_ids": ["a"], "chunk_indexes": [0], "scores": [1.0], "segment_positions": [0], "rows": [3]}
+    for broken in [{**good, "rows": []}, {**good, "segment_positions": [1]}, {**good, "scores": [1.0, 2.0]}]:
+        message = shard_pb2.SearchResponse(dense=shard_pb2.Candidates(segments=["s"], **broken))  # type: ignore[arg-type]
+        with pytest.raises(FailedPrecondition, match="do not fit together"):
+            shards.shard_result_from_message(message)
 
 
 def test_enum_numbers_of_another_version() -> None:

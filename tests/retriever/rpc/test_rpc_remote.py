@@ -19,7 +19,7 @@ from datastore.errors import NotFound, Unavailable
 from retriever.api import Retriever, SearchRequest
 from retriever.rpc.remote_retriever import RemoteRetriever
 from retriever.rpc.remote_shard import RemoteShard
-from retriever.shard import Bm25Query, DenseQuery, Shard
+from retriever.shard import Bm25Query, DenseQuery, Shard, ShardQuery
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -30,15 +30,21 @@ def test_remote_shard_answers_as_the_shard(serve: Callable[..., str], shard: Sha
     assert remote.name == address
     assert remote.describe() == shard.describe()
     vector = np.linspace(-1, 1, 16, dtype=np.float32)[::2]  # not contiguous
-    assert remote.search_dense(DenseQuery(vector, 7)) == shard.search_dense(DenseQuery(vector, 7))
+    dense = DenseQuery(vector, 20, 4)
+    assert remote.search(ShardQuery(7, dense)) == shard.search(ShardQuery(7, dense))
     text = "river 雪 señal absent"
     assert remote.bm25_statistics(text) == shard.bm25_statistics(text)
     doubled = Bm25Statistics.merge([shard.bm25_statistics(text)[1]] * 2)
-    for query in [Bm25Query(text, 5), Bm25Query(text, 5, doubled), Bm25Query(text, 5, None, 1.2, 0.75)]:
-        assert remote.search_bm25(query) == shard.search_bm25(query)
+    for bm25 in [Bm25Query(text), Bm25Query(text, doubled), Bm25Query(text, None, 1.2, 0.75)]:
+        for query in [ShardQuery(5, bm25=bm25), ShardQuery(5, dense, bm25)]:
+            assert remote.search(query) == shard.search(query)
     rows = [("s-1", 29), ("s-1", 0), ("s-1", 29)]
     assert remote.fetch(rows) == shard.fetch(rows)
     assert remote.fetch([]) == []
+    vectors = remote.fetch_vectors(rows)
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors, shard.fetch_vectors(rows))
+    assert remote.fetch_vectors([]).shape == (0, 8)
     names = [PassageName("doc-3", 1), PassageName("doc-99", 0), PassageName("doc-0", 0)]
     found = remote.lookup(names)
     assert found == shard.lookup(names)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -27,7 +28,7 @@ from retriever.rpc.gate import Gate
 from retriever.rpc.remote_retriever import RemoteRetriever
 from retriever.rpc.remote_shard import RemoteShard
 from retriever.rpc.server import RETRIEVAL_SERVICE, SHARD_SERVICE, RpcServer
-from retriever.shard import DenseQuery, Shard
+from retriever.shard import DenseQuery, Shard, ShardQuery
 from retriever.stubs.pergamon.retrieval.v1 import retrieval_pb2, retrieval_pb2_grpc
 
 MakeShard = Callable[..., Shard]
@@ -142,9 +143,9 @@ def test_failed_calls_give_their_place_back(serve: Serve, make_shard: MakeShard)
 def test_the_deadline_is_handed_on_and_ends_the_call(serve: Serve, make_shard: MakeShard) -> None:
     seen: list[float | None] = []
     address = serve(shard=make_shard(seen.append))
-    query = DenseQuery(np.ones(8, np.float32), 3)
-    RemoteShard(address).search_dense(DenseQuery(query.vector, 3, timeout_s=5.0))
-    RemoteShard(address).search_dense(query)
+    query = ShardQuery(3, DenseQuery(np.ones(8, np.float32)))
+    RemoteShard(address).search(replace(query, timeout_s=5.0))
+    RemoteShard(address).search(query)
     assert seen[0] is not None
     assert seen[0] == pytest.approx(5, rel=0.05)
     assert seen[1] is not None
@@ -153,8 +154,8 @@ def test_the_deadline_is_handed_on_and_ends_the_call(serve: Serve, make_shard: M
     blocker = Blocker()
     slow = RemoteShard(serve(shard=make_shard(blocker)))
     begin = time.monotonic()
-    with pytest.raises(DeadlineExceeded, match=r"SearchDense: the server at 127\.0\.0\.1:\d+ did not answer.*0\.2 s"):
-        slow.search_dense(DenseQuery(query.vector, 3, timeout_s=0.2))
+    with pytest.raises(DeadlineExceeded, match=r"Search: the server at 127\.0\.0\.1:\d+ did not answer.*0\.2 s"):
+        slow.search(replace(query, timeout_s=0.2))
     assert time.monotonic() - begin < 2
     blocker.release.set()
 
@@ -198,7 +199,7 @@ def test_messages_over_the_limit_are_refused_both_ways(serve: Serve, shard: Shar
     address = serve(shard=shard, max_message_bytes=2000)
     remote = RemoteShard(address)
     with pytest.raises(ResourceExhausted, match="larger than max"):
-        remote.search_dense(DenseQuery(np.ones(1000, np.float32), 3))
+        remote.search(ShardQuery(3, DenseQuery(np.ones(1000, np.float32))))
     with pytest.raises(ResourceExhausted, match="larger than max"):
         remote.fetch([("s-1", row) for row in range(30)])
     with pytest.raises(ResourceExhausted, match="larger than max"):
@@ -246,6 +247,9 @@ def test_requests_are_checked(serve: Serve, retriever: object) -> None:
     for request, field in [
         (SearchRequest("lamp", k=0), "k"),
         (SearchRequest("lamp", k=10**12), "k"),
+        (SearchRequest("lamp", k=1001, mmr_lambda=0.5), "k"),
+        (SearchRequest("lamp", mmr_lambda=1.1), "mmr_lambda"),
+        (SearchRequest("lamp", collapse_similarity=float("nan")), "collapse_similarity"),
         (SearchRequest("  "), "query"),
         (SearchRequest("lamp\ud800"), "query"),
         (SearchRequest("lamp", vector=np.full(8, np.nan, np.float32)), "vector"),

@@ -157,6 +157,9 @@ class SearchRequest(_message.Message):
     BM25_B_FIELD_NUMBER: _builtins.int
     FUSION_FIELD_NUMBER: _builtins.int
     REQUIRE_COMPLETE_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    MMR_LAMBDA_FIELD_NUMBER: _builtins.int
+    COLLAPSE_SIMILARITY_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """The query's text, at most 100,000 characters; may be empty only in dense mode with a vector."""
     k: _builtins.int
@@ -177,6 +180,16 @@ class SearchRequest(_message.Message):
     """BM25's length normalization, 0 to 1; absent means the datastore's own."""
     require_complete: _builtins.bool
     """Whether the call fails with UNAVAILABLE when a shard does not answer, instead of answering with less coverage."""
+    where: _builtins.str
+    """A filter, at most 10,000 characters: only passages for which it is true are found. Absent takes all passages."""
+    mmr_lambda: _builtins.float
+    """Choose hits by maximal marginal relevance, 0 to 1: 1 is relevance alone, 0 difference from better hits alone; absent means
+    that the hits are the best k. With this or `collapse_similarity` k is at most 1,000.
+    """
+    collapse_similarity: _builtins.float
+    """Drop hits whose vectors have at least this cosine, 0 to 1, with a better hit's; absent means that none is dropped. There may
+    then be fewer than k hits, as only the best 4 k candidates, at least 50 and at most 1,000, are looked at.
+    """
     @_builtins.property
     def fusion(self) -> Global___Fusion:
         """How dense and BM25 results become one list, in hybrid mode."""
@@ -194,10 +207,13 @@ class SearchRequest(_message.Message):
         bm25_b: _builtins.float | None = ...,
         fusion: Global___Fusion | None = ...,
         require_complete: _builtins.bool = ...,
+        where: _builtins.str | None = ...,
+        mmr_lambda: _builtins.float | None = ...,
+        collapse_similarity: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bm25_b", b"_bm25_b", "_bm25_k1", b"_bm25_k1", "_candidate_depth", b"_candidate_depth", "_k", b"_k", "_nprobe", b"_nprobe", "_vector_float32_le", b"_vector_float32_le", "bm25_b", b"bm25_b", "bm25_k1", b"bm25_k1", "candidate_depth", b"candidate_depth", "fusion", b"fusion", "k", b"k", "nprobe", b"nprobe", "vector_float32_le", b"vector_float32_le"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bm25_b", b"_bm25_b", "_bm25_k1", b"_bm25_k1", "_candidate_depth", b"_candidate_depth", "_collapse_similarity", b"_collapse_similarity", "_k", b"_k", "_mmr_lambda", b"_mmr_lambda", "_nprobe", b"_nprobe", "_vector_float32_le", b"_vector_float32_le", "_where", b"_where", "bm25_b", b"bm25_b", "bm25_k1", b"bm25_k1", "candidate_depth", b"candidate_depth", "collapse_similarity", b"collapse_similarity", "fusion", b"fusion", "k", b"k", "mmr_lambda", b"mmr_lambda", "nprobe", b"nprobe", "vector_float32_le", b"vector_float32_le", "where", b"where"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bm25_b", b"_bm25_b", "_bm25_k1", b"_bm25_k1", "_candidate_depth", b"_candidate_depth", "_k", b"_k", "_nprobe", b"_nprobe", "_vector_float32_le", b"_vector_float32_le", "bm25_b", b"bm25_b", "bm25_k1", b"bm25_k1", "candidate_depth", b"candidate_depth", "fusion", b"fusion", "k", b"k", "mode", b"mode", "nprobe", b"nprobe", "query", b"query", "require_complete", b"require_complete", "vector_float32_le", b"vector_float32_le"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bm25_b", b"_bm25_b", "_bm25_k1", b"_bm25_k1", "_candidate_depth", b"_candidate_depth", "_collapse_similarity", b"_collapse_similarity", "_k", b"_k", "_mmr_lambda", b"_mmr_lambda", "_nprobe", b"_nprobe", "_vector_float32_le", b"_vector_float32_le", "_where", b"_where", "bm25_b", b"bm25_b", "bm25_k1", b"bm25_k1", "candidate_depth", b"candidate_depth", "collapse_similarity", b"collapse_similarity", "fusion", b"fusion", "k", b"k", "mmr_lambda", b"mmr_lambda", "mode", b"mode", "nprobe", b"nprobe", "query", b"query", "require_complete", b"require_complete", "vector_float32_le", b"vector_float32_le", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bm25_b: _TypeAlias = _typing.Literal["bm25_b"]  # noqa: Y015
     _WhichOneofArgType__bm25_b: _TypeAlias = _typing.Literal["_bm25_b", b"_bm25_b"]  # noqa: Y015
@@ -205,12 +221,18 @@ class SearchRequest(_message.Message):
     _WhichOneofArgType__bm25_k1: _TypeAlias = _typing.Literal["_bm25_k1", b"_bm25_k1"]  # noqa: Y015
     _WhichOneofReturnType__candidate_depth: _TypeAlias = _typing.Literal["candidate_depth"]  # noqa: Y015
     _WhichOneofArgType__candidate_depth: _TypeAlias = _typing.Literal["_candidate_depth", b"_candidate_depth"]  # noqa: Y015
+    _WhichOneofReturnType__collapse_similarity: _TypeAlias = _typing.Literal["collapse_similarity"]  # noqa: Y015
+    _WhichOneofArgType__collapse_similarity: _TypeAlias = _typing.Literal["_collapse_similarity", b"_collapse_similarity"]  # noqa: Y015
     _WhichOneofReturnType__k: _TypeAlias = _typing.Literal["k"]  # noqa: Y015
     _WhichOneofArgType__k: _TypeAlias = _typing.Literal["_k", b"_k"]  # noqa: Y015
+    _WhichOneofReturnType__mmr_lambda: _TypeAlias = _typing.Literal["mmr_lambda"]  # noqa: Y015
+    _WhichOneofArgType__mmr_lambda: _TypeAlias = _typing.Literal["_mmr_lambda", b"_mmr_lambda"]  # noqa: Y015
     _WhichOneofReturnType__nprobe: _TypeAlias = _typing.Literal["nprobe"]  # noqa: Y015
     _WhichOneofArgType__nprobe: _TypeAlias = _typing.Literal["_nprobe", b"_nprobe"]  # noqa: Y015
     _WhichOneofReturnType__vector_float32_le: _TypeAlias = _typing.Literal["vector_float32_le"]  # noqa: Y015
     _WhichOneofArgType__vector_float32_le: _TypeAlias = _typing.Literal["_vector_float32_le", b"_vector_float32_le"]  # noqa: Y015
+    _WhichOneofReturnType__where: _TypeAlias = _typing.Literal["where"]  # noqa: Y015
+    _WhichOneofArgType__where: _TypeAlias = _typing.Literal["_where", b"_where"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bm25_b) -> _WhichOneofReturnType__bm25_b | None: ...
     @_typing.overload
@@ -218,11 +240,17 @@ class SearchRequest(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__candidate_depth) -> _WhichOneofReturnType__candidate_depth | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__collapse_similarity) -> _WhichOneofReturnType__collapse_similarity | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__k) -> _WhichOneofReturnType__k | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mmr_lambda) -> _WhichOneofReturnType__mmr_lambda | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__nprobe) -> _WhichOneofReturnType__nprobe | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__vector_float32_le) -> _WhichOneofReturnType__vector_float32_le | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__where) -> _WhichOneofReturnType__where | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
 
@@ -237,14 +265,19 @@ class Hit(_message.Message):
     DENSE_SCORE_FIELD_NUMBER: _builtins.int
     BM25_SCORE_FIELD_NUMBER: _builtins.int
     PASSAGE_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Its place in the list, 1 for the best."""
     score: _builtins.float
-    """The score that orders the list, of the response's `score_kind`; higher is better."""
+    """The score that orders the list, of the response's `score_kind`; higher is better. With `mmr_lambda` the list is in another
+    order, which `rank` says.
+    """
     dense_score: _builtins.float
     """Exact inner product of query and passage vectors; absent if the passage was not among the dense candidates."""
     bm25_score: _builtins.float
     """BM25 score; absent if the passage was not among the BM25 candidates."""
+    duplicates: _builtins.int
+    """How many near-duplicates, dropped, the hit stands for, where the request had a `collapse_similarity`."""
     @_builtins.property
     def passage(self) -> _passage_pb2.Passage:
         """The passage."""
@@ -257,10 +290,11 @@ class Hit(_message.Message):
         dense_score: _builtins.float | None = ...,
         bm25_score: _builtins.float | None = ...,
         passage: _passage_pb2.Passage | None = ...,
+        duplicates: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_bm25_score", b"_bm25_score", "_dense_score", b"_dense_score", "bm25_score", b"bm25_score", "dense_score", b"dense_score", "passage", b"passage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bm25_score", b"_bm25_score", "_dense_score", b"_dense_score", "bm25_score", b"bm25_score", "dense_score", b"dense_score", "passage", b"passage", "rank", b"rank", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bm25_score", b"_bm25_score", "_dense_score", b"_dense_score", "bm25_score", b"bm25_score", "dense_score", b"dense_score", "duplicates", b"duplicates", "passage", b"passage", "rank", b"rank", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bm25_score: _TypeAlias = _typing.Literal["bm25_score"]  # noqa: Y015
     _WhichOneofArgType__bm25_score: _TypeAlias = _typing.Literal["_bm25_score", b"_bm25_score"]  # noqa: Y015
@@ -384,7 +418,7 @@ class SearchResponse(_message.Message):
 
     @_builtins.property
     def timings_ms(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Stage of the search (encode, dense, bm25, fuse, fetch, total) and its duration in milliseconds."""
+        """Stage of the search (statistics, encode, search, fuse, diversify, fetch, total) and its duration in milliseconds."""
 
     def __init__(
         self,

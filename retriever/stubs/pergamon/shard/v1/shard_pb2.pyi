@@ -70,74 +70,60 @@ class EncoderFingerprint(_message.Message):
 Global___EncoderFingerprint: _TypeAlias = EncoderFingerprint  # noqa: Y015
 
 @_typing.final
-class Candidate(_message.Message):
-    """A passage found by a search."""
+class Candidates(_message.Message):
+    """Passages found by a search, best first, ties by document identifier and then chunk. Column by column, as a list of messages
+    takes several times as long to write and read; all columns have the same length.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
-    CHUNK_INDEX_FIELD_NUMBER: _builtins.int
-    SCORE_FIELD_NUMBER: _builtins.int
-    SEGMENT_FIELD_NUMBER: _builtins.int
-    ROW_FIELD_NUMBER: _builtins.int
-    document_id: _builtins.str
-    """The document's identifier."""
-    chunk_index: _builtins.int
-    """Which chunk of the document the passage is, from 0."""
-    score: _builtins.float
-    """The score of the search that found it; higher is better."""
-    segment: _builtins.str
-    """The segment that holds the passage; unique in the datastore."""
-    row: _builtins.int
-    """The passage's position in its segment, from 0."""
-    def __init__(
-        self,
-        *,
-        document_id: _builtins.str = ...,
-        chunk_index: _builtins.int = ...,
-        score: _builtins.float = ...,
-        segment: _builtins.str = ...,
-        row: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_index", b"chunk_index", "document_id", b"document_id", "row", b"row", "score", b"score", "segment", b"segment"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
-
-@_typing.final
-class ShardResult(_message.Message):
-    """The answer to one search in one shard."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    GENERATION_FIELD_NUMBER: _builtins.int
-    PASSAGES_SEARCHED_FIELD_NUMBER: _builtins.int
-    CANDIDATES_FIELD_NUMBER: _builtins.int
-    generation: _builtins.int
-    """The generation that was searched."""
-    passages_searched: _builtins.int
-    """Passages searched."""
+    DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
+    CHUNK_INDEXES_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    SEGMENT_POSITIONS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]:
-        """Best first; ties by document identifier, then chunk."""
+    def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The documents' identifiers."""
+
+    @_builtins.property
+    def chunk_indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which chunk of its document each passage is, from 0."""
+
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The scores of the search that found them; higher is better."""
+
+    @_builtins.property
+    def segment_positions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which of `segments` holds each passage, from 0."""
+
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Each passage's position in its segment, from 0."""
+
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The segments that hold the passages, each once, so not as long as the columns; unique in the datastore."""
 
     def __init__(
         self,
         *,
-        generation: _builtins.int = ...,
-        passages_searched: _builtins.int = ...,
-        candidates: _abc.Iterable[Global___Candidate] | None = ...,
+        document_ids: _abc.Iterable[_builtins.str] | None = ...,
+        chunk_indexes: _abc.Iterable[_builtins.int] | None = ...,
+        scores: _abc.Iterable[_builtins.float] | None = ...,
+        segment_positions: _abc.Iterable[_builtins.int] | None = ...,
+        rows: _abc.Iterable[_builtins.int] | None = ...,
+        segments: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "generation", b"generation", "passages_searched", b"passages_searched"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_indexes", b"chunk_indexes", "document_ids", b"document_ids", "rows", b"rows", "scores", b"scores", "segment_positions", b"segment_positions", "segments", b"segments"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ShardResult: _TypeAlias = ShardResult  # noqa: Y015
+Global___Candidates: _TypeAlias = Candidates  # noqa: Y015
 
 @_typing.final
 class Bm25Statistics(_message.Message):
@@ -287,19 +273,16 @@ class DescribeResponse(_message.Message):
 Global___DescribeResponse: _TypeAlias = DescribeResponse  # noqa: Y015
 
 @_typing.final
-class SearchDenseRequest(_message.Message):
+class DenseQuery(_message.Message):
     """One dense query."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VECTOR_FLOAT32_LE_FIELD_NUMBER: _builtins.int
-    K_FIELD_NUMBER: _builtins.int
     CANDIDATE_DEPTH_FIELD_NUMBER: _builtins.int
     NPROBE_FIELD_NUMBER: _builtins.int
     vector_float32_le: _builtins.bytes
     """The query's vector, as little-endian IEEE 754 float32 values."""
-    k: _builtins.int
-    """How many candidates are wanted, at least 1."""
     candidate_depth: _builtins.int
     """How many approximate candidates are reranked exactly; absent means that the shard chooses."""
     nprobe: _builtins.int
@@ -308,13 +291,12 @@ class SearchDenseRequest(_message.Message):
         self,
         *,
         vector_float32_le: _builtins.bytes = ...,
-        k: _builtins.int = ...,
         candidate_depth: _builtins.int | None = ...,
         nprobe: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_candidate_depth", b"_candidate_depth", "_nprobe", b"_nprobe", "candidate_depth", b"candidate_depth", "nprobe", b"nprobe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidate_depth", b"_candidate_depth", "_nprobe", b"_nprobe", "candidate_depth", b"candidate_depth", "k", b"k", "nprobe", b"nprobe", "vector_float32_le", b"vector_float32_le"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidate_depth", b"_candidate_depth", "_nprobe", b"_nprobe", "candidate_depth", b"candidate_depth", "nprobe", b"nprobe", "vector_float32_le", b"vector_float32_le"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidate_depth: _TypeAlias = _typing.Literal["candidate_depth"]  # noqa: Y015
     _WhichOneofArgType__candidate_depth: _TypeAlias = _typing.Literal["_candidate_depth", b"_candidate_depth"]  # noqa: Y015
@@ -325,31 +307,150 @@ class SearchDenseRequest(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__nprobe) -> _WhichOneofReturnType__nprobe | None: ...
 
-Global___SearchDenseRequest: _TypeAlias = SearchDenseRequest  # noqa: Y015
+Global___DenseQuery: _TypeAlias = DenseQuery  # noqa: Y015
 
 @_typing.final
-class SearchDenseResponse(_message.Message):
-    """The answer to one dense query."""
+class Bm25Query(_message.Message):
+    """One BM25 query."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    RESULT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    STATISTICS_FIELD_NUMBER: _builtins.int
+    K1_FIELD_NUMBER: _builtins.int
+    B_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The query's text."""
+    k1: _builtins.float
+    """Term saturation; absent means the datastore's own."""
+    b: _builtins.float
+    """Length normalization, 0 to 1; absent means the datastore's own."""
     @_builtins.property
-    def result(self) -> Global___ShardResult:
-        """The candidates, scored by exact inner product."""
+    def statistics(self) -> Global___Bm25Statistics:
+        """Statistics of all shards together; absent means that the shard knows them by itself."""
 
     def __init__(
         self,
         *,
-        result: Global___ShardResult | None = ...,
+        text: _builtins.str = ...,
+        statistics: Global___Bm25Statistics | None = ...,
+        k1: _builtins.float | None = ...,
+        b: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_b", b"_b", "_k1", b"_k1", "b", b"b", "k1", b"k1", "statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_b", b"_b", "_k1", b"_k1", "b", b"b", "k1", b"k1", "statistics", b"statistics", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__b: _TypeAlias = _typing.Literal["b"]  # noqa: Y015
+    _WhichOneofArgType__b: _TypeAlias = _typing.Literal["_b", b"_b"]  # noqa: Y015
+    _WhichOneofReturnType__k1: _TypeAlias = _typing.Literal["k1"]  # noqa: Y015
+    _WhichOneofArgType__k1: _TypeAlias = _typing.Literal["_k1", b"_k1"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__b) -> _WhichOneofReturnType__b | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__k1) -> _WhichOneofReturnType__k1 | None: ...
+
+Global___Bm25Query: _TypeAlias = Bm25Query  # noqa: Y015
+
+@_typing.final
+class SearchRequest(_message.Message):
+    """One query, of at least one side."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    K_FIELD_NUMBER: _builtins.int
+    DENSE_FIELD_NUMBER: _builtins.int
+    BM25_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    k: _builtins.int
+    """How many candidates are wanted of each side, at least 1."""
+    where: _builtins.str
+    """A filter; both sides find only passages for which it is true. Absent takes all passages."""
+    passages: _builtins.int
+    """Of how many of its best candidates the shard sends the passages along; best of both sides is by reciprocal rank."""
+    @_builtins.property
+    def dense(self) -> Global___DenseQuery:
+        """The dense side; absent means that it is not wanted."""
+
+    @_builtins.property
+    def bm25(self) -> Global___Bm25Query:
+        """The BM25 side; absent means that it is not wanted."""
+
+    def __init__(
+        self,
+        *,
+        k: _builtins.int = ...,
+        dense: Global___DenseQuery | None = ...,
+        bm25: Global___Bm25Query | None = ...,
+        where: _builtins.str | None = ...,
+        passages: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_where", b"_where", "bm25", b"bm25", "dense", b"dense", "where", b"where"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_where", b"_where", "bm25", b"bm25", "dense", b"dense", "k", b"k", "passages", b"passages", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__where: _TypeAlias = _typing.Literal["where"]  # noqa: Y015
+    _WhichOneofArgType__where: _TypeAlias = _typing.Literal["_where", b"_where"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__where) -> _WhichOneofReturnType__where | None: ...
+
+Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+
+@_typing.final
+class SearchResponse(_message.Message):
+    """The answer of one shard."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASTORE_ID_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    SHARD_INDEX_FIELD_NUMBER: _builtins.int
+    SHARD_COUNT_FIELD_NUMBER: _builtins.int
+    PASSAGES_SEARCHED_FIELD_NUMBER: _builtins.int
+    DENSE_FIELD_NUMBER: _builtins.int
+    BM25_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    datastore_id: _builtins.str
+    """The datastore that was searched."""
+    generation: _builtins.int
+    """The generation that was searched."""
+    shard_index: _builtins.int
+    """Which of the shards answered, from 0."""
+    shard_count: _builtins.int
+    """Shards of the datastore."""
+    passages_searched: _builtins.int
+    """Passages searched."""
+    @_builtins.property
+    def dense(self) -> Global___Candidates:
+        """The dense side, scored by exact inner product."""
+
+    @_builtins.property
+    def bm25(self) -> Global___Candidates:
+        """The BM25 side."""
+
+    @_builtins.property
+    def passages(self) -> _containers.RepeatedCompositeFieldContainer[_passage_pb2.Passage]:
+        """Of its best candidates, as many as asked for."""
+
+    def __init__(
+        self,
+        *,
+        datastore_id: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        shard_index: _builtins.int = ...,
+        shard_count: _builtins.int = ...,
+        passages_searched: _builtins.int = ...,
+        dense: Global___Candidates | None = ...,
+        bm25: Global___Candidates | None = ...,
+        passages: _abc.Iterable[_passage_pb2.Passage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bm25", b"bm25", "dense", b"dense"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bm25", b"bm25", "datastore_id", b"datastore_id", "dense", b"dense", "generation", b"generation", "passages", b"passages", "passages_searched", b"passages_searched", "shard_count", b"shard_count", "shard_index", b"shard_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SearchDenseResponse: _TypeAlias = SearchDenseResponse  # noqa: Y015
+Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
 
 @_typing.final
 class GetBm25StatisticsRequest(_message.Message):
@@ -400,77 +501,6 @@ class GetBm25StatisticsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetBm25StatisticsResponse: _TypeAlias = GetBm25StatisticsResponse  # noqa: Y015
-
-@_typing.final
-class SearchBm25Request(_message.Message):
-    """One BM25 query."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    TEXT_FIELD_NUMBER: _builtins.int
-    K_FIELD_NUMBER: _builtins.int
-    STATISTICS_FIELD_NUMBER: _builtins.int
-    K1_FIELD_NUMBER: _builtins.int
-    B_FIELD_NUMBER: _builtins.int
-    text: _builtins.str
-    """The query's text."""
-    k: _builtins.int
-    """How many candidates are wanted, at least 1."""
-    k1: _builtins.float
-    """Term saturation; absent means the datastore's own."""
-    b: _builtins.float
-    """Length normalization, 0 to 1; absent means the datastore's own."""
-    @_builtins.property
-    def statistics(self) -> Global___Bm25Statistics:
-        """Statistics of all shards together; absent means that this shard's own are the whole."""
-
-    def __init__(
-        self,
-        *,
-        text: _builtins.str = ...,
-        k: _builtins.int = ...,
-        statistics: Global___Bm25Statistics | None = ...,
-        k1: _builtins.float | None = ...,
-        b: _builtins.float | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_b", b"_b", "_k1", b"_k1", "b", b"b", "k1", b"k1", "statistics", b"statistics"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_b", b"_b", "_k1", b"_k1", "b", b"b", "k", b"k", "k1", b"k1", "statistics", b"statistics", "text", b"text"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__b: _TypeAlias = _typing.Literal["b"]  # noqa: Y015
-    _WhichOneofArgType__b: _TypeAlias = _typing.Literal["_b", b"_b"]  # noqa: Y015
-    _WhichOneofReturnType__k1: _TypeAlias = _typing.Literal["k1"]  # noqa: Y015
-    _WhichOneofArgType__k1: _TypeAlias = _typing.Literal["_k1", b"_k1"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__b) -> _WhichOneofReturnType__b | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__k1) -> _WhichOneofReturnType__k1 | None: ...
-
-Global___SearchBm25Request: _TypeAlias = SearchBm25Request  # noqa: Y015
-
-@_typing.final
-class SearchBm25Response(_message.Message):
-    """The answer to one BM25 query."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    RESULT_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def result(self) -> Global___ShardResult:
-        """The candidates, scored by BM25."""
-
-    def __init__(
-        self,
-        *,
-        result: Global___ShardResult | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SearchBm25Response: _TypeAlias = SearchBm25Response  # noqa: Y015
 
 @_typing.final
 class PassageRow(_message.Message):
@@ -545,6 +575,56 @@ class FetchPassagesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FetchPassagesResponse: _TypeAlias = FetchPassagesResponse  # noqa: Y015
+
+@_typing.final
+class FetchVectorsRequest(_message.Message):
+    """Exact vectors by the places of their passages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PassageRow]:
+        """The places."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___PassageRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchVectorsRequest: _TypeAlias = FetchVectorsRequest  # noqa: Y015
+
+@_typing.final
+class FetchVectorsResponse(_message.Message):
+    """The vectors asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    VECTORS_FLOAT16_LE_FIELD_NUMBER: _builtins.int
+    dimension: _builtins.int
+    """Components of a vector."""
+    vectors_float16_le: _builtins.bytes
+    """One for each place, in the order of the places, as little-endian IEEE 754 float16 values, as they are stored."""
+    def __init__(
+        self,
+        *,
+        dimension: _builtins.int = ...,
+        vectors_float16_le: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "vectors_float16_le", b"vectors_float16_le"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchVectorsResponse: _TypeAlias = FetchVectorsResponse  # noqa: Y015
 
 @_typing.final
 class LookupPassagesRequest(_message.Message):

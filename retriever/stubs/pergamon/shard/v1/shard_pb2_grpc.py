@@ -41,25 +41,25 @@ class ShardServiceStub:
                 request_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.DescribeRequest.SerializeToString,
                 response_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.DescribeResponse.FromString,
                 _registered_method=True)
-        self.SearchDense = channel.unary_unary(
-                '/pergamon.shard.v1.ShardService/SearchDense',
-                request_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchDenseRequest.SerializeToString,
-                response_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchDenseResponse.FromString,
+        self.Search = channel.unary_unary(
+                '/pergamon.shard.v1.ShardService/Search',
+                request_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchRequest.SerializeToString,
+                response_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchResponse.FromString,
                 _registered_method=True)
         self.GetBm25Statistics = channel.unary_unary(
                 '/pergamon.shard.v1.ShardService/GetBm25Statistics',
                 request_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.GetBm25StatisticsRequest.SerializeToString,
                 response_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.GetBm25StatisticsResponse.FromString,
                 _registered_method=True)
-        self.SearchBm25 = channel.unary_unary(
-                '/pergamon.shard.v1.ShardService/SearchBm25',
-                request_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchBm25Request.SerializeToString,
-                response_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchBm25Response.FromString,
-                _registered_method=True)
         self.FetchPassages = channel.unary_unary(
                 '/pergamon.shard.v1.ShardService/FetchPassages',
                 request_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchPassagesRequest.SerializeToString,
                 response_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchPassagesResponse.FromString,
+                _registered_method=True)
+        self.FetchVectors = channel.unary_unary(
+                '/pergamon.shard.v1.ShardService/FetchVectors',
+                request_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchVectorsRequest.SerializeToString,
+                response_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchVectorsResponse.FromString,
                 _registered_method=True)
         self.LookupPassages = channel.unary_unary(
                 '/pergamon.shard.v1.ShardService/LookupPassages',
@@ -80,8 +80,9 @@ class ShardServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def SearchDense(self, request, context):
-        """Finds the passages whose vectors have the greatest inner products with the query's.
+    def Search(self, request, context):
+        """Finds the passages whose vectors have the greatest inner products with the query's, those with the greatest BM25 scores, or
+        both.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,15 +95,15 @@ class ShardServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def SearchBm25(self, request, context):
-        """Finds the passages with the greatest BM25 scores.
+    def FetchPassages(self, request, context):
+        """Returns passages by their place in this shard.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def FetchPassages(self, request, context):
-        """Returns passages by their place in this shard.
+    def FetchVectors(self, request, context):
+        """Returns exact vectors by the places of their passages in this shard.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,25 +124,25 @@ def add_ShardServiceServicer_to_server(servicer, server):
                     request_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.DescribeRequest.FromString,
                     response_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.DescribeResponse.SerializeToString,
             ),
-            'SearchDense': grpc.unary_unary_rpc_method_handler(
-                    servicer.SearchDense,
-                    request_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchDenseRequest.FromString,
-                    response_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchDenseResponse.SerializeToString,
+            'Search': grpc.unary_unary_rpc_method_handler(
+                    servicer.Search,
+                    request_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchRequest.FromString,
+                    response_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchResponse.SerializeToString,
             ),
             'GetBm25Statistics': grpc.unary_unary_rpc_method_handler(
                     servicer.GetBm25Statistics,
                     request_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.GetBm25StatisticsRequest.FromString,
                     response_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.GetBm25StatisticsResponse.SerializeToString,
             ),
-            'SearchBm25': grpc.unary_unary_rpc_method_handler(
-                    servicer.SearchBm25,
-                    request_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchBm25Request.FromString,
-                    response_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchBm25Response.SerializeToString,
-            ),
             'FetchPassages': grpc.unary_unary_rpc_method_handler(
                     servicer.FetchPassages,
                     request_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchPassagesRequest.FromString,
                     response_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchPassagesResponse.SerializeToString,
+            ),
+            'FetchVectors': grpc.unary_unary_rpc_method_handler(
+                    servicer.FetchVectors,
+                    request_deserializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchVectorsRequest.FromString,
+                    response_serializer=pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchVectorsResponse.SerializeToString,
             ),
             'LookupPassages': grpc.unary_unary_rpc_method_handler(
                     servicer.LookupPassages,
@@ -189,7 +190,7 @@ class ShardService:
             _registered_method=True)
 
     @staticmethod
-    def SearchDense(request,
+    def Search(request,
             target,
             options=(),
             channel_credentials=None,
@@ -202,9 +203,9 @@ class ShardService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/pergamon.shard.v1.ShardService/SearchDense',
-            pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchDenseRequest.SerializeToString,
-            pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchDenseResponse.FromString,
+            '/pergamon.shard.v1.ShardService/Search',
+            pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchRequest.SerializeToString,
+            pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -243,33 +244,6 @@ class ShardService:
             _registered_method=True)
 
     @staticmethod
-    def SearchBm25(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/pergamon.shard.v1.ShardService/SearchBm25',
-            pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchBm25Request.SerializeToString,
-            pergamon_dot_shard_dot_v1_dot_shard__pb2.SearchBm25Response.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def FetchPassages(request,
             target,
             options=(),
@@ -286,6 +260,33 @@ class ShardService:
             '/pergamon.shard.v1.ShardService/FetchPassages',
             pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchPassagesRequest.SerializeToString,
             pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchPassagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchVectors(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pergamon.shard.v1.ShardService/FetchVectors',
+            pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchVectorsRequest.SerializeToString,
+            pergamon_dot_shard_dot_v1_dot_shard__pb2.FetchVectorsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -20,14 +20,16 @@ class ShardServiceStub:
     def __init__(self, channel: _grpc.Channel) -> None: ...
     Describe: _grpc.UnaryUnaryMultiCallable[_shard_pb2.DescribeRequest, _shard_pb2.DescribeResponse]
     """Says what the shard holds, and of which datastore."""
-    SearchDense: _grpc.UnaryUnaryMultiCallable[_shard_pb2.SearchDenseRequest, _shard_pb2.SearchDenseResponse]
-    """Finds the passages whose vectors have the greatest inner products with the query's."""
+    Search: _grpc.UnaryUnaryMultiCallable[_shard_pb2.SearchRequest, _shard_pb2.SearchResponse]
+    """Finds the passages whose vectors have the greatest inner products with the query's, those with the greatest BM25 scores, or
+    both.
+    """
     GetBm25Statistics: _grpc.UnaryUnaryMultiCallable[_shard_pb2.GetBm25StatisticsRequest, _shard_pb2.GetBm25StatisticsResponse]
     """Returns what BM25 must know of this shard so that all shards can score alike."""
-    SearchBm25: _grpc.UnaryUnaryMultiCallable[_shard_pb2.SearchBm25Request, _shard_pb2.SearchBm25Response]
-    """Finds the passages with the greatest BM25 scores."""
     FetchPassages: _grpc.UnaryUnaryMultiCallable[_shard_pb2.FetchPassagesRequest, _shard_pb2.FetchPassagesResponse]
     """Returns passages by their place in this shard."""
+    FetchVectors: _grpc.UnaryUnaryMultiCallable[_shard_pb2.FetchVectorsRequest, _shard_pb2.FetchVectorsResponse]
+    """Returns exact vectors by the places of their passages in this shard."""
     LookupPassages: _grpc.UnaryUnaryMultiCallable[_shard_pb2.LookupPassagesRequest, _shard_pb2.LookupPassagesResponse]
     """Returns passages by name, as far as this shard holds them."""
 
@@ -45,12 +47,14 @@ class ShardServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says what the shard holds, and of which datastore."""
 
     @_abc_1.abstractmethod
-    def SearchDense(
+    def Search(
         self,
-        request: _shard_pb2.SearchDenseRequest,
+        request: _shard_pb2.SearchRequest,
         context: _grpc.ServicerContext,
-    ) -> _shard_pb2.SearchDenseResponse:
-        """Finds the passages whose vectors have the greatest inner products with the query's."""
+    ) -> _shard_pb2.SearchResponse:
+        """Finds the passages whose vectors have the greatest inner products with the query's, those with the greatest BM25 scores, or
+        both.
+        """
 
     @_abc_1.abstractmethod
     def GetBm25Statistics(
@@ -61,20 +65,20 @@ class ShardServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns what BM25 must know of this shard so that all shards can score alike."""
 
     @_abc_1.abstractmethod
-    def SearchBm25(
-        self,
-        request: _shard_pb2.SearchBm25Request,
-        context: _grpc.ServicerContext,
-    ) -> _shard_pb2.SearchBm25Response:
-        """Finds the passages with the greatest BM25 scores."""
-
-    @_abc_1.abstractmethod
     def FetchPassages(
         self,
         request: _shard_pb2.FetchPassagesRequest,
         context: _grpc.ServicerContext,
     ) -> _shard_pb2.FetchPassagesResponse:
         """Returns passages by their place in this shard."""
+
+    @_abc_1.abstractmethod
+    def FetchVectors(
+        self,
+        request: _shard_pb2.FetchVectorsRequest,
+        context: _grpc.ServicerContext,
+    ) -> _shard_pb2.FetchVectorsResponse:
+        """Returns exact vectors by the places of their passages in this shard."""
 
     @_abc_1.abstractmethod
     def LookupPassages(

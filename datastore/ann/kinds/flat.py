@@ -1,0 +1,71 @@
+"""Flat: every exact vector is scanned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datastore.ann.kinds.library import faiss, selector, use_threads
+from datastore.ann.spec import IndexSpec
+
+if TYPE_CHECKING:
+    from datastore.store.vectors import VectorFile
+
+
+class FlatIndex:
+    """All vectors of some segments as float16 in memory, scanned whole."""
+
+    def __init__(self, spec: IndexSpec, vectors: Sequence[VectorFile]) -> None:
+        kind = faiss.ScalarQuantizer.QT_fp16
+        self._index = faiss.IndexScalarQuantizer(spec.dimension, kind, faiss.METRIC_INNER_PRODUCT)
+        total = sum(file.rows for file in vectors)
+        self._index.codes.resize(2 * spec.dimension * total)
+        # The stored rows are the codes, byte for byte.
+        codes = (
+            faiss.rev_swig_ptr(self._index.codes.data(), self._index.codes.size()) if total else np.empty(0, np.uint8)
+        )
+        start = 0
+        for file in vectors:
+            stored = file.matrix.reshape(-1).view(np.uint8)
+            codes[start : start + len(stored)] = stored
+            start += len(stored)
+        self._index.ntotal = total
+
+    def search(
+        self, queries: NDArray[np.float32], depth: int, nprobe: int, accept: NDArray[np.uint8] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        use_threads(1)
+        parameters = None if accept is None else faiss.SearchParameters(sel=selector(accept))
+        depth = min(depth, max(1, self._index.ntotal))
+        scores, rows = self._index.search(queries, depth, params=parameters)
+        return scores, rows
+
+
+class FlatTemplate:
+    """No codes of its own: the exact vectors are scanned."""
+
+    exact = True
+
+    def __init__(self, spec: IndexSpec) -> None:
+        self._spec = spec
+
+    @classmethod
+    def load(cls, spec: IndexSpec, path: Path | None) -> FlatTemplate:
+        return cls(spec)
+
+    @classmethod
+    def train(cls, spec: IndexSpec, sample: NDArray[np.float32]) -> FlatTemplate:
+        return cls(spec)
+
+    def save(self, path: Path) -> bool:
+        return False
+
+    def write_segment(self, vectors: Iterable[NDArray[np.float16]], path: Path) -> bool:
+        return False
+
+    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> FlatIndex:
+        return FlatIndex(self._spec, vectors)

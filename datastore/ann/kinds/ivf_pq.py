@@ -1,0 +1,157 @@
+"""IVF-PQ with 8-bit sub-quantizers: what CompactDS uses; its codes can stay on disk, mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datastore.ann.kinds.library import MEND, faiss, pointer, read_index, selector, use_threads, write_index
+from datastore.ann.spec import IndexSpec
+from datastore.errors import DataLoss
+
+if TYPE_CHECKING:
+    from datastore.store.vectors import VectorFile
+
+
+class IvfPqIndex:
+    """Inverted lists of product-quantized residuals, memory-mapped, a FAISS index for each segment."""
+
+    def __init__(self, trained: Any, segments: Sequence[Any]) -> None:
+        for segment in segments:
+            _lend_quantizer(trained, segment)
+        self._trained = trained  # owns the quantizer
+        self._segments = segments
+        self._bases = np.cumsum([0, *(segment.ntotal for segment in segments)]).tolist()
+
+    def search(
+        self, queries: NDArray[np.float32], depth: int, nprobe: int, accept: NDArray[np.uint8] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        use_threads(1)
+        nprobe = min(nprobe, self._trained.nlist)
+        distances, lists = self._trained.quantizer.search(queries, nprobe)
+        found = [
+            self._search_segment(segment, queries, depth, (lists, distances), _part(accept, start, segment.ntotal))
+            for segment, start in zip(self._segments, self._bases, strict=False)
+        ]
+        if not found:
+            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        scores = np.concatenate([scores for scores, _ in found], axis=1)
+        rows = np.concatenate(
+            [np.where(rows < 0, -1, rows + base) for (_, rows), base in zip(found, self._bases, strict=False)], axis=1
+        )
+        if len(found) > 1 and scores.shape[1] > depth:
+            scores[rows < 0] = -np.inf
+            best = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
+            scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
+        return scores, rows
+
+    def _search_segment(
+        self,
+        index: Any,
+        queries: NDArray[np.float32],
+        depth: int,
+        probes: tuple[NDArray[np.int64], NDArray[np.float32]],
+        accept: NDArray[np.uint8] | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        lists, distances = probes
+        parameters = faiss.SearchParametersIVF(nprobe=lists.shape[1], sel=selector(accept))
+        scores = np.empty((len(queries), depth), np.float32)
+        rows = np.empty((len(queries), depth), np.int64)
+        # The wrapper of this call takes nprobe from the index, which other threads share.
+        index.search_preassigned_c(
+            len(queries),
+            pointer(queries),
+            depth,
+            pointer(lists),
+            pointer(distances),
+            pointer(scores),
+            pointer(rows),
+            False,
+            parameters,
+        )
+        return scores, rows
+
+
+class IvfPqTemplate:
+    """Coarse centroids and PQ codebooks, trained once for the datastore.
+
+    A segment's file holds its lists with an empty coarse quantizer; the template's takes its place at opening.
+    Jégou, Douze, Schmid: Product Quantization for Nearest Neighbor Search, 2011.
+    """
+
+    exact = False
+
+    def __init__(self, index: Any) -> None:
+        self._index = index
+
+    @classmethod
+    def load(cls, spec: IndexSpec, path: Path | None) -> IvfPqTemplate:
+        if path is None:
+            raise DataLoss(f"the manifest names no template for the index {spec.kind}", mend=MEND)
+        index = read_index(path, faiss.IndexIVFPQ, 0)
+        seen = (index.d, index.nlist, index.pq.M)
+        wanted = (spec.dimension, spec.nlist, spec.pq_m)
+        if seen != wanted:
+            raise DataLoss(f"{path} has (dimension, nlist, pq_m) {seen}; wanted {wanted}", mend=MEND)
+        return cls(index)
+
+    @classmethod
+    def train(cls, spec: IndexSpec, sample: NDArray[np.float32]) -> IvfPqTemplate:
+        quantizer = faiss.IndexFlatIP(spec.dimension)
+        index = faiss.IndexIVFPQ(quantizer, spec.dimension, spec.nlist, spec.pq_m, 8, faiss.METRIC_INNER_PRODUCT)
+        index.cp.seed = spec.seed
+        index.pq.cp.seed = spec.seed
+        index.cp.spherical = True
+        index.cp.max_points_per_centroid = index.pq.cp.max_points_per_centroid = 256
+        # The sample was chosen to be enough; FAISS warns on standard error below 39 points a centroid, for PQ too.
+        index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
+        index.train(np.ascontiguousarray(sample, np.float32))
+        return cls(index)
+
+    def save(self, path: Path) -> bool:
+        write_index(self._index, path)
+        return True
+
+    def write_segment(self, vectors: Iterable[NDArray[np.float16]], path: Path) -> bool:
+        index = faiss.clone_index(self._index)
+        for block in vectors:
+            index.add(block.astype(np.float32))
+        index.quantizer.reset()
+        write_index(index, path)
+        return True
+
+    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> IvfPqIndex:
+        return IvfPqIndex(
+            self._index, [self._open_segment(path, file.rows) for path, file in zip(paths, vectors, strict=True)]
+        )
+
+    def _open_segment(self, path: Path, rows: int) -> Any:
+        index = read_index(path, faiss.IndexIVFPQ, faiss.IO_FLAG_MMAP_IFC)
+        seen = (index.ntotal, index.d, index.nlist, index.pq.M)
+        wanted = (rows, self._index.d, self._index.nlist, self._index.pq.M)
+        if seen != wanted:
+            raise DataLoss(f"{path} has (rows, dimension, nlist, pq_m) {seen}; wanted {wanted}", mend=MEND)
+        return index
+
+
+def _part(accept: NDArray[np.uint8] | None, start: int, rows: int) -> NDArray[np.uint8] | None:
+    """The bits of one segment, beginning at a byte."""
+    if accept is None or start == 0:
+        return accept
+    first = start // 8
+    bits = np.unpackbits(accept[first : (start + rows + 7) // 8], bitorder="little")[start - 8 * first :][:rows]
+    return np.packbits(bits, bitorder="little")
+
+
+def _lend_quantizer(lender: Any, index: Any) -> None:
+    """Have `index` use the coarse quantizer of `lender`, which must outlive it, in place of its own, which is freed."""
+    own = faiss.downcast_index(index.quantizer)
+    index.own_fields = False
+    index.quantizer = lender.quantizer
+    # Not `own.this.acquire()`: the binding would later let go of its type table once more than it took hold of it, and
+    # after some segments free the table under every other object.
+    type(own).__swig_destroy__(own)

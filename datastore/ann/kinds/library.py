@@ -1,0 +1,150 @@
+"""FAISS, loaded the right way, and what the kinds share of it: the only file that imports it.
+
+Every search sets OpenMP to one thread, a setting of the calling thread alone: a second thread gives one query nothing
+(measured), while a team for each of a server's threads makes them wait for one another. Training and adding use all.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datastore.errors import DataLoss, ResourceExhausted
+
+_ROTATION_ROUNDS = 12
+_ROTATION_POINTS = 16_384
+
+MEND = "restore the file from a copy, or build the store again"
+
+
+def _openblas_core() -> str | None:
+    """The kernel family that this CPU runs; the wheel's OpenBLAS misjudges newer CPUs, at a fifth of the speed."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split())
+    except OSError:
+        return None
+    if "avx512f" in flags:
+        return "SkylakeX"
+    return "Haswell" if {"avx2", "fma"} <= flags else None
+
+
+# OpenBLAS reads this once, when FAISS is loaded.
+if (_core := _openblas_core()) is not None:
+    os.environ.setdefault("OPENBLAS_CORETYPE", _core)
+
+import faiss  # noqa: E402
+
+__all__ = [
+    "CODEBOOK",
+    "MEND",
+    "faiss",
+    "inner_products_by_row",
+    "k_means",
+    "pointer",
+    "read_index",
+    "selector",
+    "train_codebooks",
+    "train_rotation",
+    "use_threads",
+    "write_index",
+]
+
+pointer = faiss.swig_ptr
+
+
+def use_threads(count: int) -> None:
+    """For the calls of this thread from now on."""
+    faiss.omp_set_num_threads(count)
+
+
+def k_means(vectors: NDArray[np.float32], count: int, rounds: int, seed: int) -> NDArray[np.float32]:
+    """Spherical k-means: unit vectors float32 [count, dimension], for n >= count vectors."""
+    clustering = faiss.Kmeans(
+        vectors.shape[1],
+        count,
+        niter=rounds,
+        seed=seed,
+        spherical=True,
+        min_points_per_centroid=1,
+        max_points_per_centroid=1 << 30,
+    )
+    clustering.train(np.ascontiguousarray(vectors, np.float32))
+    centroids: NDArray[np.float32] = clustering.centroids
+    return centroids
+
+
+CODEBOOK = 16
+"""Centroids of a 4-bit sub-quantizer."""
+_CODEBOOK_POINTS = 4096
+"""Vectors that 4-bit codebooks are trained on: 256 for each centroid, which is FAISS's own ceiling."""
+
+
+def train_codebooks(vectors: NDArray[np.float32], count: int, seed: int) -> NDArray[np.float32]:
+    """4-bit product quantization of float32 [n, dimension]: float32 [count, CODEBOOK, dimension / count]."""
+    quantizer = faiss.ProductQuantizer(vectors.shape[1], count, 4)
+    quantizer.cp.seed = seed
+    quantizer.cp.min_points_per_centroid = 1
+    chosen = np.random.default_rng(seed).permutation(len(vectors))[:_CODEBOOK_POINTS]
+    quantizer.train(np.ascontiguousarray(vectors[chosen]))
+    codebooks: NDArray[np.float32] = faiss.vector_to_array(quantizer.centroids)
+    return codebooks.reshape(count, CODEBOOK, -1)
+
+
+def train_rotation(vectors: NDArray[np.float32], dimension: int, count: int, seed: int) -> NDArray[np.float32]:
+    """Orthonormal rows float32 [dimension, d] that leave the least error to a 4-bit product quantizer of `count` parts.
+
+    Ge, He, Ke, Sun: Optimized Product Quantization, 2013.
+    """
+    transform = faiss.OPQMatrix(vectors.shape[1], count, dimension)
+    transform.niter = _ROTATION_ROUNDS
+    quantizer = faiss.ProductQuantizer(dimension, count, 4)
+    quantizer.cp.seed = seed
+    quantizer.cp.min_points_per_centroid = 1
+    transform.pq = quantizer
+    chosen = np.random.default_rng(seed).permutation(len(vectors))[:_ROTATION_POINTS]
+    transform.train(np.ascontiguousarray(vectors[chosen]))
+    rotation: NDArray[np.float32] = faiss.vector_to_array(transform.A)
+    return rotation.reshape(dimension, vectors.shape[1])
+
+
+def selector(accept: NDArray[np.uint8] | None) -> Any:
+    """FAISS's form of a bitmap of rows (bit `r % 8` of byte `r // 8`), which must outlive it; None takes all."""
+    return None if accept is None else faiss.IDSelectorBitmap(8 * len(accept), pointer(accept))
+
+
+def write_index(index: Any, path: Path) -> None:
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:  # FAISS says what the system said in words alone
+        reason = str(error).strip().splitlines()[-1]
+        raise ResourceExhausted(
+            f"{path} cannot be written: {reason}", mend="free some space and run the build again"
+        ) from None
+
+
+def read_index(path: Path, kind: type, flags: int) -> Any:
+    try:
+        index = faiss.read_index(str(path), flags)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise DataLoss(f"{path} cannot be read: {reason}", mend=MEND) from None
+    if not isinstance(index, kind):
+        raise DataLoss(f"{path} holds {type(index).__name__}; wanted {kind.__name__}", mend=MEND)
+    return index
+
+
+def inner_products_by_row(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Of query i, float32 [n, d], with the vectors, float32 [m, d], that `rows` [n, k] names for it: float32 [n, k]."""
+    products = np.empty(rows.shape, np.float32)
+    queries, vectors = np.ascontiguousarray(queries), np.ascontiguousarray(vectors)
+    rows = np.ascontiguousarray(rows)
+    faiss.fvec_inner_products_by_idx(
+        pointer(products), pointer(queries), pointer(vectors), pointer(rows), vectors.shape[1], len(rows), rows.shape[1]
+    )
+    return products

@@ -1,0 +1,13 @@
+"""Index kind -> its template."""
+
+from __future__ import annotations
+
+from datastore.ann.kinds.flat import FlatTemplate
+from datastore.ann.kinds.ivf_pq import IvfPqTemplate
+from datastore.ann.kinds.ivf_pq4 import IvfPq4Template
+
+TEMPLATES: dict[str, type[FlatTemplate] | type[IvfPqTemplate] | type[IvfPq4Template]] = {
+    "flat": FlatTemplate,
+    "ivf-pq": IvfPqTemplate,
+    "ivf-pq4": IvfPq4Template,
+}
