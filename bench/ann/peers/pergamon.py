@@ -65,11 +65,15 @@ class Pergamon:
         self._pool = ThreadPoolExecutor(threads())
 
     def search_one(self, query: NDArray[np.float32], k: int, params: Params) -> NDArray[np.int64]:
-        return self._search(query[None], k, params)[0]
+        found: NDArray[np.int64] = self._search(query[None], k, params)[0]
+        return found
 
     def search_batch(self, queries: NDArray[np.float32], k: int, params: Params) -> NDArray[np.int64]:
         parts = [queries[start : start + _TOGETHER] for start in range(0, len(queries), _TOGETHER)]
-        return np.concatenate(list(self._pool.map(lambda part: self._search(part, k, params), parts)))
+        found: NDArray[np.int64] = np.concatenate(
+            list(self._pool.map(lambda part: self._search(part, k, params), parts))
+        )
+        return found
 
     def _search(self, queries: NDArray[np.float32], k: int, params: Params) -> NDArray[np.int64]:
         rows = candidates(self._index, queries, max(k, params["depth"]), params["nprobe"])
