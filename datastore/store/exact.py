@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from datastore.store.vectors import VectorFile, inner_products, widened
 
+_ROWS_AT_ONCE = 4096
+"""Of a batch of queries together: their vectors should stay in the cache between reading and scoring."""
+
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
 
@@ -37,11 +40,26 @@ class ExactVectors:
         return widened(stored)
 
     def scores(self, queries: NDArray[np.float32], rows: Sequence[Rows]) -> list[Scores]:
-        """Inner products of query i, of float32 [n, dimension], with its ascending rows[i]; a row of several queries is
-        read once."""
-        distinct = rows[0] if len(rows) == 1 else np.unique(np.concatenate(rows))
-        vectors = self.read(distinct)
+        """Inner products of query i, of float32 [n, dimension], with its ascending rows[i].
+
+        A row that several of a few queries have is read once.
+        """
+        scores: list[Scores] = []
+        while len(scores) < len(rows):
+            start, end, count = len(scores), len(scores) + 1, len(rows[len(scores)])
+            while end < len(rows) and count + len(rows[end]) <= _ROWS_AT_ONCE:
+                count += len(rows[end])
+                end += 1
+            scores += self._scores_together(queries[start:end], rows[start:end])
+        return scores
+
+    def _scores_together(self, queries: NDArray[np.float32], rows: Sequence[Rows]) -> list[Scores]:
+        if len(rows) == 1:
+            return [inner_products(self.read(rows[0]), queries[0])]
+        distinct, places = np.unique(np.concatenate(rows), return_inverse=True)
+        vectors = self.read(distinct)[places]
+        bounds = np.cumsum([0, *map(len, rows)]).tolist()
         return [
-            inner_products(vectors if len(rows) == 1 else vectors[np.searchsorted(distinct, mine)], query)
-            for mine, query in zip(rows, queries, strict=True)
+            inner_products(vectors[start:end], query)
+            for query, start, end in zip(queries, bounds, bounds[1:], strict=False)
         ]

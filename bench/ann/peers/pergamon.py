@@ -20,7 +20,7 @@ from datastore.store.vectors import VectorFile, VectorWriter
 
 _SPEC, _VECTORS = "spec.json", "vectors.f16"
 _BLOCK = 16_384
-_TOGETHER = 64
+_TOGETHER = 512
 """Queries of a batch that one thread searches for at once, as a server does with those that wait."""
 
 

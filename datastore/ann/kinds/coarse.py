@@ -39,6 +39,9 @@ class CoarseIndex:
         self._codes.is_trained = True
         self._codes.add(self.centroids)
         self._index = faiss.IndexRefineFlat(self._codes, pointer(self.centroids))
+        # One copy of the centroids is enough: the index's own.
+        stored = faiss.downcast_index(self._index.refine_index).get_xb()
+        self.centroids = faiss.rev_swig_ptr(stored, nlist * dimension).reshape(nlist, dimension)
         self._index.k_factor = _REFINED
 
     def search(self, vectors: NDArray[np.float32], nprobe: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

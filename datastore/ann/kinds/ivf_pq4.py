@@ -24,6 +24,7 @@ from datastore.ann.kinds.library import (
     CODEBOOK,
     MEND,
     faiss,
+    give_back_memory,
     pointer,
     selector,
     train_codebooks,
@@ -123,7 +124,12 @@ class IvfPq4Template:
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> IvfPq4Index:
         parts = [_Entries.read(path, self._spec, file.rows) for path, file in zip(paths, vectors, strict=True)]
         bases = np.cumsum([0, *(file.rows for file in vectors)])
-        return IvfPq4Index(self._spec, self._coarse, self._rotation, self._codebooks, _join(parts, bases, self._spec))
+        joined = _join(parts, bases, self._spec)
+        del parts
+        index = IvfPq4Index(self._spec, self._coarse, self._rotation, self._codebooks, joined)
+        del joined
+        give_back_memory()
+        return index
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Every search sets OpenMP to one thread, a setting of the calling thread alone: a
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ __all__ = [
     "CODEBOOK",
     "MEND",
     "faiss",
+    "give_back_memory",
     "inner_products_by_row",
     "k_means",
     "pointer",
@@ -114,6 +116,13 @@ def train_rotation(vectors: NDArray[np.float32], dimension: int, count: int, see
 def selector(accept: NDArray[np.uint8] | None) -> Any:
     """FAISS's form of a bitmap of rows (bit `r % 8` of byte `r // 8`), which must outlive it; None takes all."""
     return None if accept is None else faiss.IDSelectorBitmap(8 * len(accept), pointer(accept))
+
+
+def give_back_memory() -> None:
+    """Return freed memory to the system: glibc keeps what large temporary arrays and small blocks took."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def write_index(index: Any, path: Path) -> None:

@@ -52,7 +52,6 @@ def packed_lists(codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDAr
         lists.totsize = len(memory)
         lists.read_only = True
         lists.do_mmap()
-    _give_back_memory()
     return lists
 
 
@@ -70,13 +69,6 @@ def _pack(codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDArray[np.
             plain.invlists.add_entries(number, end - start, pointer(rows[start:end]), pointer(codes[start:end]))
     plain.ntotal = int(bounds[-1] - bounds[0])
     return faiss.IndexIVFPQFastScan(plain)
-
-
-def _give_back_memory() -> None:
-    """Return to the system what packing took: glibc keeps small freed blocks otherwise."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 @contextmanager
