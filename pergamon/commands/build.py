@@ -33,6 +33,7 @@ class IndexKind(StrEnum):
     AUTO = "auto"
     FLAT = "flat"
     IVF_PQ = "ivf-pq"
+    IVF_PQ4 = "ivf-pq4"
 
 
 class Executor(StrEnum):

@@ -62,7 +62,7 @@ def check_parts(store: Path, expected: list[Passage]) -> None:
     reader.close()
 
 
-@pytest.mark.parametrize("kind", ["flat", "ivf-pq"])
+@pytest.mark.parametrize("kind", ["flat", "ivf-pq", "ivf-pq4"])
 def test_every_part_holds_the_same_passages(
     tmp_path: Path, config: Config, write_documents: WriteDocuments, kind: str
 ) -> None:
@@ -70,7 +70,7 @@ def test_every_part_holds_the_same_passages(
     settings = config(
         chunk={"words": 6},
         segment={"passages": 90},
-        index={"kind": kind, "nlist": 4, "pq_m": 8} if kind == "ivf-pq" else {"kind": kind},
+        index={"kind": kind} if kind == "flat" else {"kind": kind, "nlist": 4, "pq_m": 8},
     )
     manifest = build([str(source)], tmp_path / "store", settings)
     expected = passages_of(source, 6)
@@ -104,17 +104,18 @@ def test_several_inputs_in_their_order(tmp_path: Path, config: Config, write_doc
     assert [name.document_id for name in names] == ["b.md", "d0", "d1", "d2", "d3", "d4", "a.txt"]
 
 
+@pytest.mark.parametrize("kind", ["ivf-pq", "ivf-pq4"])
 def test_the_same_input_gives_the_same_passages_and_vectors(
-    tmp_path: Path, config: Config, write_documents: WriteDocuments
+    tmp_path: Path, config: Config, write_documents: WriteDocuments, kind: str
 ) -> None:
     source = write_documents(tmp_path / "items.jsonl", 300)
-    settings = config(index={"kind": "ivf-pq", "nlist": 4, "pq_m": 8})
+    settings = config(index={"kind": kind, "nlist": 4, "pq_m": 8})
     manifests = [build([str(source)], tmp_path / name, settings) for name in ("one", "two")]
     one, two = (
         {
             record.path: record.xxh3_128
             for record in manifest.files()
-            if record.path.endswith((".f16", ".arrow", ".faiss"))
+            if record.path.endswith((".f16", ".arrow", ".faiss", ".lists", ".npz"))
         }
         for manifest in manifests
     )

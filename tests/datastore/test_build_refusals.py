@@ -234,10 +234,16 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("size", [0, 5_000, 9_000, 50_000, 80_000, 160_000])
-def test_files_that_cannot_grow(tmp_path: Path, config: Config, source: Path, size: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        *(("ivf-pq", size) for size in (0, 5_000, 9_000, 50_000, 80_000, 160_000)),
+        *(("ivf-pq4", size) for size in (0, 9_000, 20_000, 50_000, 80_000)),
+    ],
+)
+def test_files_that_cannot_grow(tmp_path: Path, config: Config, source: Path, size: int, kind: str) -> None:
     """As on a full disk: an error in the middle of some write; which part fails depends on the size."""
-    settings = config(segment={"passages": 250}, index={"kind": "ivf-pq", "nlist": 16, "pq_m": 16})
+    settings = config(segment={"passages": 250}, index={"kind": kind, "nlist": 16, "pq_m": 16})
     with file_size_limit(size), pytest.raises(ResourceExhausted, match="File too large") as caught:
         build([str(source)], tmp_path / "store", settings)
     assert "\n" not in str(caught.value)

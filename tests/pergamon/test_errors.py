@@ -174,12 +174,18 @@ def test_every_truncated_file_is_named(run: Run, copy: Path) -> None:
     assert f"{manifest} is damaged" in run("search", copy, "note").error()
 
 
-def test_a_truncated_index_and_its_template(run: Run, documents: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "files"), [("ivf-pq", ("template.faiss", "ann.faiss")), ("ivf-pq4", ("template.npz", "ann.lists"))]
+)
+def test_a_truncated_index_and_its_template(
+    run: Run, documents: Path, tmp_path: Path, kind: str, files: tuple[str, str]
+) -> None:
+    template, codes = files
     (tmp_path / "build.toml").write_text("[index]\nnlist = 4\npq_m = 4\n")
-    store, options = tmp_path / "ivf.store", ["--index", "ivf-pq", "--config", tmp_path / "build.toml"]
+    store, options = tmp_path / "ivf.store", ["--index", kind, "--config", tmp_path / "build.toml"]
     done = run("build", "--input", documents, "--store", store, "--encoder", "hashing", *options)
     assert done.status == 0, done.stderr
-    for path in (store / "template.faiss", *store.glob("segments/*/ann.faiss")):
+    for path in (store / template, *store.glob(f"segments/*/{codes}")):
         whole = path.read_bytes()
         path.write_bytes(whole[:-100])
         assert f"{path} has {len(whole) - 100} bytes" in run("search", store, "note").error()
