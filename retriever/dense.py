@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ _SCANNED_SURVIVORS = 4096
 """Up to so many passages that a filter leaves are all scored exactly: codes and probing would not be faster."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Accepted:
     """The passages of a shard that a filter leaves."""
 
@@ -35,8 +36,9 @@ class Accepted:
     """Bit `r % 8` of byte `r // 8` is row r; rows count on from segment to segment."""
     count: int
 
-    @property
+    @cached_property
     def rows(self) -> Rows:
+        """Ascending, int64 [count]; only asked for where they are few."""
         return np.flatnonzero(np.unpackbits(self.bitmap, bitorder="little"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -24,6 +25,9 @@ from retriever.shard import Bm25Query, Candidate, DenseQuery, ShardInfo, ShardQu
 
 _WARM_UP_WORDS = 12
 
+_KEPT_FILTERS = 8
+"""Filters whose survivors are kept as one bitmap over all segments, a bit a passage: the joining takes milliseconds."""
+
 _DenseKey = tuple[int, int | None, int | None, Predicate | None]
 """What dense searches must have in common to be done together: k, candidate depth, probes and filter."""
 
@@ -39,6 +43,7 @@ class LocalShard:
         self._bases = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         """Of each segment's first row, where rows count on from segment to segment."""
         self._dense = DenseSearch(self._reader)
+        self._accepted = functools.lru_cache(_KEPT_FILTERS)(self._join_survivors)
         self._batcher: Batcher[NDArray[np.float32], Found] = Batcher(self._search_together)
 
     @property
@@ -150,7 +155,7 @@ class LocalShard:
             depth *= 4
         return self._best(rows, scores, k)
 
-    def _accepted(self, where: Predicate) -> Accepted:
+    def _join_survivors(self, where: Predicate) -> Accepted:
         """What a filter leaves of all segments."""
         survivors = [segment.filters.survivors(where) for segment in self._reader.segments]
         if len(survivors) == 1:
