@@ -22,7 +22,7 @@ from retriever.fanout import Calls, Deadline, Membership
 from retriever.fusion import Ranked, rank
 from retriever.shard import Bm25Query, Candidate, DenseQuery, Shard, ShardQuery, ShardResult
 
-FUSION_DEPTH = 100
+FUSION_DEPTH = 50
 """Candidates of each side that are fused, at least; never fewer than twice those wanted of the fused list."""
 
 DIVERSE_DEPTH = 50

@@ -82,8 +82,11 @@ class Columns:
         try:
             self._source = pa.memory_map(str(path), "r")
             self.table: pa.Table = pa.ipc.open_file(self._source).read_all()
-            self._document_ids = self.table.column("document_id")
-            self._chunk_indexes = self.table.column("chunk_index")
+            ids = self.table.column("document_id").combine_chunks()
+            _, offsets, text = ids.buffers()
+            self._offsets = np.frombuffer(offsets or b"", np.int64)[ids.offset :]
+            self._text = memoryview(text or b"")
+            self._chunk_indexes = self.table.column("chunk_index").to_numpy()
         except (OSError, pa.ArrowException, KeyError) as error:
             raise DataLoss(
                 f"{path} cannot be read: {error}", mend="restore the file from a copy, or build the store again"
@@ -96,10 +99,12 @@ class Columns:
 
     def names(self, rows: NDArray[np.int64]) -> list[PassageName]:
         """Stable names of the passages at `rows`, in that order."""
-        taken = pa.array(rows)
-        ids = self._document_ids.take(taken).to_pylist()
-        indexes = self._chunk_indexes.take(taken).to_pylist()
-        return [PassageName(document_id, index) for document_id, index in zip(ids, indexes, strict=True)]
+        # Straight from Arrow's buffers: a query reads hundreds of names, which through Arrow's own way costs more than
+        # the search.
+        text = self._text
+        places = zip(self._offsets[rows].tolist(), self._offsets[rows + 1].tolist(), strict=True)
+        ids = [str(text[start:end], "utf-8") for start, end in places]
+        return list(map(PassageName, ids, self._chunk_indexes[rows].tolist()))
 
     def close(self) -> None:
         self._source.close()
