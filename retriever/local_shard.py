@@ -74,13 +74,14 @@ class LocalShard:
         """Search for what passages begin with, until Java has compiled the way and the kernel has its pages."""
         end = time.monotonic() + seconds
         generator = np.random.default_rng(0)
+        if self._passages and seconds > 0:  # loads the filters' parser
+            self.search(ShardQuery(1, bm25=Bm25Query("warm"), where="document_id is null"))
         while self._passages and time.monotonic() < end:
             segment = self._reader.segments[generator.integers(len(self._reader.segments))]
             row = generator.integers(segment.vectors.rows, size=1)
             text = " ".join(segment.passages.get(row.tolist())[0].indexed_text.split()[:_WARM_UP_WORDS])
             _, statistics = self.bm25_statistics(text)
             vector = segment.vectors.read(row)[0]
-            self.search(ShardQuery(1, DenseQuery(vector), where="document_id is null"))  # loads the filters' parser
             self.search(ShardQuery(DEFAULT_CANDIDATE_DEPTH, DenseQuery(vector), Bm25Query(text, statistics)))
 
     def search(self, query: ShardQuery) -> ShardResult:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.kinds.library import MEND, faiss, pointer, read_index, selector, use_threads, write_index
+from datastore.ann.kinds.library import MEND, faiss, read_index, search_lists, use_threads, write_index
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
 
@@ -32,9 +32,9 @@ class IvfPqIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         use_threads(1)
         nprobe = min(nprobe, self._trained.nlist)
-        distances, lists = self._trained.quantizer.search(queries, nprobe)
+        probes = self._trained.quantizer.search(queries, nprobe)
         found = [
-            self._search_segment(segment, queries, depth, (lists, distances), _part(accept, start, segment.ntotal))
+            search_lists(segment, queries, depth, probes, _part(accept, start, segment.ntotal))
             for segment, start in zip(self._segments, self._bases, strict=False)
         ]
         if not found:
@@ -47,32 +47,6 @@ class IvfPqIndex:
             scores[rows < 0] = -np.inf
             best = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
             scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
-        return scores, rows
-
-    def _search_segment(
-        self,
-        index: Any,
-        queries: NDArray[np.float32],
-        depth: int,
-        probes: tuple[NDArray[np.int64], NDArray[np.float32]],
-        accept: NDArray[np.uint8] | None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        lists, distances = probes
-        parameters = faiss.SearchParametersIVF(nprobe=lists.shape[1], sel=selector(accept))
-        scores = np.empty((len(queries), depth), np.float32)
-        rows = np.empty((len(queries), depth), np.int64)
-        # The wrapper of this call takes nprobe from the index, which other threads share.
-        index.search_preassigned_c(
-            len(queries),
-            pointer(queries),
-            depth,
-            pointer(lists),
-            pointer(distances),
-            pointer(scores),
-            pointer(rows),
-            False,
-            parameters,
-        )
         return scores, rows
 
 

@@ -25,8 +25,7 @@ from datastore.ann.kinds.library import (
     MEND,
     faiss,
     give_back_memory,
-    pointer,
-    selector,
+    search_lists,
     train_codebooks,
     train_rotation,
     use_threads,
@@ -212,20 +211,7 @@ class IvfPq4Index:
         rotated = queries @ self._rotation
         rotated[~rotated.any(axis=1), 0] = _NO_DIRECTION  # of look-up tables of nothing but zeros FAISS makes no scores
         depth = min(self._copies * depth, max(1, self._codes.ntotal))
-        scores = np.empty((len(queries), depth), np.float32)
-        rows = np.empty((len(queries), depth), np.int64)
-        self._codes.search_preassigned_c(
-            len(queries),
-            pointer(rotated),
-            depth,
-            pointer(lists),
-            pointer(products),
-            pointer(scores),
-            pointer(rows),
-            False,
-            faiss.SearchParametersIVF(nprobe=lists.shape[1], sel=selector(accept)),
-        )
-        return scores, rows
+        return search_lists(self._codes, rotated, depth, (products, lists), accept)
 
 
 def _over(lists: Any, entries: int, spec: IndexSpec, codebooks: NDArray[np.float32]) -> Any:

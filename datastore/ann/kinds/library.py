@@ -48,6 +48,7 @@ __all__ = [
     "k_means",
     "pointer",
     "read_index",
+    "search_lists",
     "selector",
     "train_codebooks",
     "train_rotation",
@@ -85,11 +86,16 @@ _CODEBOOK_POINTS = 4096
 """Vectors that 4-bit codebooks are trained on: 256 for each centroid, which is FAISS's own ceiling."""
 
 
-def train_codebooks(vectors: NDArray[np.float32], count: int, seed: int) -> NDArray[np.float32]:
-    """4-bit product quantization of float32 [n, dimension]: float32 [count, CODEBOOK, dimension / count]."""
-    quantizer = faiss.ProductQuantizer(vectors.shape[1], count, 4)
+def _quantizer(dimension: int, count: int, seed: int) -> Any:
+    quantizer = faiss.ProductQuantizer(dimension, count, 4)
     quantizer.cp.seed = seed
     quantizer.cp.min_points_per_centroid = 1
+    return quantizer
+
+
+def train_codebooks(vectors: NDArray[np.float32], count: int, seed: int) -> NDArray[np.float32]:
+    """4-bit product quantization of float32 [n, dimension]: float32 [count, CODEBOOK, dimension / count]."""
+    quantizer = _quantizer(vectors.shape[1], count, seed)
     chosen = np.random.default_rng(seed).permutation(len(vectors))[:_CODEBOOK_POINTS]
     quantizer.train(np.ascontiguousarray(vectors[chosen]))
     codebooks: NDArray[np.float32] = faiss.vector_to_array(quantizer.centroids)
@@ -103,9 +109,7 @@ def train_rotation(vectors: NDArray[np.float32], dimension: int, count: int, see
     """
     transform = faiss.OPQMatrix(vectors.shape[1], count, dimension)
     transform.niter = _ROTATION_ROUNDS
-    quantizer = faiss.ProductQuantizer(dimension, count, 4)
-    quantizer.cp.seed = seed
-    quantizer.cp.min_points_per_centroid = 1
+    quantizer = _quantizer(dimension, count, seed)  # the transform does not own it
     transform.pq = quantizer
     chosen = np.random.default_rng(seed).permutation(len(vectors))[:_ROTATION_POINTS]
     transform.train(np.ascontiguousarray(vectors[chosen]))
@@ -116,6 +120,36 @@ def train_rotation(vectors: NDArray[np.float32], dimension: int, count: int, see
 def selector(accept: NDArray[np.uint8] | None) -> Any:
     """FAISS's form of a bitmap of rows (bit `r % 8` of byte `r // 8`), which must outlive it; None takes all."""
     return None if accept is None else faiss.IDSelectorBitmap(8 * len(accept), pointer(accept))
+
+
+def search_lists(
+    index: Any,
+    queries: NDArray[np.float32],
+    depth: int,
+    probes: tuple[NDArray[np.float32], NDArray[np.int64]],
+    accept: NDArray[np.uint8] | None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """(scores, rows), both [n, depth], that an IVF index finds in lists already chosen.
+
+    Args:
+        probes: (inner products of their centroids, lists), both [n, nprobe].
+    """
+    products, lists = probes
+    scores = np.empty((len(queries), depth), np.float32)
+    rows = np.empty((len(queries), depth), np.int64)
+    # The wrapper of this call takes nprobe from the index, which other threads share.
+    index.search_preassigned_c(
+        len(queries),
+        pointer(queries),
+        depth,
+        pointer(lists),
+        pointer(products),
+        pointer(scores),
+        pointer(rows),
+        False,
+        faiss.SearchParametersIVF(nprobe=lists.shape[1], sel=selector(accept)),
+    )
+    return scores, rows
 
 
 def give_back_memory() -> None:

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from datastore.errors import DataLoss, InvalidArgument
-from datastore.store.vectors import VectorFile, VectorWriter, inner_products
+from datastore.store.vectors import VectorFile, VectorWriter, inner_products, widened
 
 FLOAT16_MAX = 65504.0
 
@@ -115,3 +115,11 @@ def test_a_score_does_not_depend_on_the_other_rows(seed: int, rows: int, dimensi
     exact = vectors.astype(np.float64) @ query.astype(np.float64)
     tolerance = 1e-6 * np.abs(vectors).astype(np.float64) @ np.abs(query)
     assert (np.abs(scores - exact) <= tolerance).all()
+
+
+def test_widened_is_exact_for_every_float16() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)]
+    wide = widened(finite)
+    np.testing.assert_array_equal(wide, finite.astype(np.float32))
+    np.testing.assert_array_equal(np.signbit(wide), np.signbit(finite))
