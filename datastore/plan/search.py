@@ -1,0 +1,108 @@
+"""Time and memory of a dense search in one shard, from the calibration: coarse level, scan of codes, exact rerank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from datastore.ann.spec import IndexSpec
+from datastore.errors import InvalidArgument
+from datastore.plan.calibration import Calibration, KindCost
+from datastore.plan.constants import Constants
+from datastore.plan.layout import coarse_code_bytes
+
+_PAGE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a query of the wanted recall asks a shard for."""
+
+    nprobe: int
+    """Lists read, of the whole datastore's; each shard has its part of every list."""
+    depth: int
+    codes: float
+    """Read in one shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Milliseconds of one query alone on one thread, vectors in memory."""
+
+    coarse_ms: float
+    scan_ms: float
+    rerank_ms: float
+    batch_core_ms: float
+    """Of one core, for a query among many that wait: what throughput is counted from."""
+
+    @property
+    def warm_ms(self) -> float:
+        return self.coarse_ms + self.scan_ms + self.rerank_ms
+
+
+def kind_cost(calibrated: Calibration, spec: IndexSpec) -> KindCost:
+    """Raises InvalidArgument: nothing was measured of that kind."""
+    cost = calibrated.kinds.get(spec.kind)
+    if cost is None:
+        raise InvalidArgument(
+            f"no search of {spec.kind} was measured; there are {', '.join(sorted(calibrated.kinds))} and flat",
+            mend="plan for one of those",
+            field="index",
+        )
+    return cost
+
+
+def settings_for(
+    calibrated: Calibration, spec: IndexSpec, default_nlist: int, recall: float, passages: int, shards: int
+) -> Settings:
+    """For `recall` in a datastore of so many passages; other numbers of lists than the usual are read in proportion."""
+    if spec.kind == "flat":
+        return Settings(0, 0, passages / shards)
+    point = kind_cost(calibrated, spec).operating_point(recall, passages)
+    nprobe = max(1, min(spec.nlist, round(point.nprobe * spec.nlist / default_nlist)))
+    return Settings(nprobe, max(1, round(point.depth)), nprobe * spec.copies * passages / spec.nlist / shards)
+
+
+def cpu_times(calibrated: Calibration, spec: IndexSpec, settings: Settings, constants: Constants) -> Times:
+    """On the cores that were measured, times `core_speed`."""
+    speed = 1e3 * constants["core_speed"]
+    if spec.kind == "flat":
+        scan = 1e3 * settings.codes * 2 * spec.dimension / (constants["flat_core_bytes"] * constants["core_speed"])
+        return Times(0.0, scan, 0.0, scan)
+    cost = kind_cost(calibrated, spec)
+    scanned = settings.codes * spec.code_bytes
+    single, batch = coarse_us(calibrated, spec)
+    exact = calibrated.exact.at(2 * spec.dimension * settings.depth)
+    return Times(
+        coarse_ms=single / speed,
+        scan_ms=cost.single.at(settings.nprobe, scanned, 0) / speed,
+        rerank_ms=(cost.single.candidate_us * settings.depth + exact) / speed,
+        batch_core_ms=(batch + exact + cost.batch.at(settings.nprobe, scanned, settings.depth)) / speed,
+    )
+
+
+def coarse_us(calibrated: Calibration, spec: IndexSpec) -> tuple[float, float]:
+    """Microseconds to find the nearest lists: (of one query alone, of one core for a query among many)."""
+    if coded := coarse_code_bytes(spec):
+        return calibrated.coarse_single.at(coded), calibrated.coarse_batch.at(coded)
+    compared = 4 * spec.nlist * spec.dimension
+    return calibrated.coarse_flat_single.at(compared), calibrated.coarse_flat_batch.at(compared)
+
+
+def cold_ms(settings: Settings, constants: Constants) -> float:
+    """What reading the candidates' rows adds when none is in memory."""
+    return constants["cold_fixed_ms"] + constants["cold_row_ms"] * settings.depth if settings.depth else 0.0
+
+
+def reads_a_row(dimension: int) -> float:
+    """Pages of a row of float16, on average: most rows begin within a page."""
+    row = 2 * dimension
+    return (row + _PAGE - 1) / _PAGE if row % _PAGE else row / _PAGE
+
+
+def gpu_times(spec: IndexSpec, settings: Settings, gpus: int, constants: Constants) -> Times:
+    """Of a search whose codes lie on GPUs, a part of every list on each: bound by their memory, an estimate."""
+    rate = constants["gpu_bandwidth"] * constants["gpu_scan_share"]
+    coarse = 1e3 * 4 * spec.nlist * spec.dimension / constants["gpu_bandwidth"]
+    scan = 1e3 * settings.codes * spec.code_bytes / gpus / rate
+    fixed = constants["gpu_fixed_ms"]
+    return Times(coarse, fixed + scan, 0.0, coarse / 32 + scan + fixed / 32)
