@@ -18,31 +18,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import faiss, pointer
 
 _BLOCK = 32
 """Codes compared at once."""
-_LISTS_AT_ONCE = 256
+_ROW_BYTES = 8
 
 
-def packed_lists(codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDArray[np.int64]) -> Any:
-    """FAISS's inverted lists of uint8 [entries, code_bytes], two sub-quantizers a byte, and int64 [entries].
-
-    List i has the entries `bounds[i]` to `bounds[i + 1]`.
-    """
-    nlist, code_bytes = len(bounds) - 1, codes.shape[1]
-    sizes = np.diff(bounds)
+def packed_lists(joined: JoinedLists, code_bytes: int) -> Any:
+    """FAISS's inverted lists of codes of two sub-quantizers a byte; beside them a small part of `joined` is held."""
+    sizes = joined.sizes
+    nlist = len(sizes)
     capacities = (sizes + _BLOCK - 1) // _BLOCK * _BLOCK
-    offsets = np.concatenate([[0], np.cumsum(capacities * (code_bytes + rows.itemsize))])
+    offsets = np.concatenate([[0], np.cumsum(capacities * (code_bytes + _ROW_BYTES))])
     with _memory_file(max(int(offsets[-1]), 1)) as (name, memory):
-        for first in range(0, nlist, _LISTS_AT_ONCE):
-            last = min(first + _LISTS_AT_ONCE, nlist)
-            packed_index = _pack(codes, rows, bounds[first : last + 1])
+        for part in joined.ranges():
+            packed_index = _pack(part.codes, part.rows, part.bounds)
             blocks = faiss.downcast_InvertedLists(packed_index.invlists)
-            for number in (first + np.flatnonzero(sizes[first:last])).tolist():
-                start, packed = int(offsets[number]), int(capacities[number]) * code_bytes
-                memory[start : start + packed] = faiss.rev_swig_ptr(blocks.get_codes(number - first), packed)
-                own = rows[bounds[number] : bounds[number + 1]].view(np.uint8)
+            for number in np.flatnonzero(np.diff(part.bounds)).tolist():
+                start, packed = int(offsets[part.first + number]), int(capacities[part.first + number]) * code_bytes
+                memory[start : start + packed] = faiss.rev_swig_ptr(blocks.get_codes(number), packed)
+                own = part.rows[part.bounds[number] : part.bounds[number + 1]].view(np.uint8)
                 memory[start + packed : start + packed + len(own)] = own
         lists = faiss.OnDiskInvertedLists(nlist, code_bytes, name)
         # Its table of (size, capacity, offset) cannot be written through the binding, which hands out copies.
