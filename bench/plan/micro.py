@@ -1,7 +1,7 @@
 """What `pergamon bench ann` cannot tell apart: the coarse level's time by lists and dimension, the rerank's by dimension.
 
 `python -m bench.plan.micro --out bench/results/plan-micro.json` measures both on random vectors, whose values do not
-matter to the time, in one thread.
+matter to the time: one query in one thread, batches in the two threads of a core at once.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -20,14 +21,17 @@ from numpy.typing import NDArray
 
 from bench.ann.machine import describe_machine
 from datastore.ann.kinds.coarse import CoarseIndex
-from datastore.ann.kinds.library import use_threads
+from datastore.ann.kinds.library import faiss, use_threads
 from datastore.store.exact import ExactVectors
 from datastore.store.vectors import VectorFile
 
 COARSE = ((2_048, 256), (8_192, 256), (32_768, 256), (32_768, 768), (131_072, 768))
 """(lists, dimension)."""
+FLAT = ((1_024, 256), (8_192, 256), (16_384, 768))
+"""Of a coarse level that compares all centroids, as ivf-pq has it."""
 RERANK_DIMENSIONS = (256, 384, 768)
 RERANK_DEPTHS = (100, 1_000)
+THREADS = 2
 TOGETHER = 256
 """Queries of a batch."""
 _PROBES = 32
@@ -42,7 +46,7 @@ class CoarseTime:
     single_us: float
     """Median of one query alone."""
     batch_us: float
-    """A query's share of a batch of `TOGETHER`, on one thread."""
+    """A query's share of the time in which `THREADS` threads search a batch of `TOGETHER` each: of a physical core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +60,38 @@ def main(out: Annotated[Path, typer.Option(help="The JSON file to write.")]) -> 
     use_threads(1)
     rng = np.random.default_rng(0)
     coarse = [_coarse(nlist, dimension, rng) for nlist, dimension in COARSE]
+    flat = [_coarse_flat(nlist, dimension, rng) for nlist, dimension in FLAT]
     rerank = [time for dimension in RERANK_DIMENSIONS for time in _rerank(dimension, rng)]
     measured = {
         "command": f"python -m bench.plan.micro --out {out}",
         "machine": describe_machine(),
         "coarse": [asdict(one) for one in coarse],
+        "coarse_flat": [asdict(one) for one in flat],
         "rerank": [asdict(one) for one in rerank],
     }
     out.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 
 def _coarse(nlist: int, dimension: int, rng: np.random.Generator) -> CoarseTime:
-    index = CoarseIndex(_unit(rng, nlist, dimension), 0)
+    return _timed(CoarseIndex(_unit(rng, nlist, dimension), 0), nlist, dimension, rng)
+
+
+def _coarse_flat(nlist: int, dimension: int, rng: np.random.Generator) -> CoarseTime:
+    index = faiss.IndexFlatIP(dimension)
+    index.add(_unit(rng, nlist, dimension))
+    return _timed(index, nlist, dimension, rng)
+
+
+def _timed(index: Any, nlist: int, dimension: int, rng: np.random.Generator) -> CoarseTime:
     queries = _unit(rng, max(_SINGLE, TOGETHER), dimension)
     single = _median_us([lambda query=query: index.search(query[None], _PROBES) for query in queries[:_SINGLE]])
-    batch = _median_us([lambda: index.search(queries[:TOGETHER], _PROBES)] * 5) / TOGETHER
+
+    def search_batch(_: int) -> None:
+        use_threads(1)
+        index.search(queries[:TOGETHER], _PROBES)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        batch = _median_us([lambda: list(pool.map(search_batch, range(THREADS)))] * 5) / TOGETHER / THREADS
     return CoarseTime(nlist, dimension, single, batch)
 
 

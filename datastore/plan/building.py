@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datastore.ann.spec import IndexSpec
 from datastore.plan.calibration import Calibration
 from datastore.plan.constants import Constants
+from datastore.plan.machines import Machine
 from datastore.plan.request import PlanRequest, Size, encoder_parameters
 from datastore.plan.search import coarse_us
 
@@ -49,15 +50,14 @@ def build_hours(
     size: Size,
     spec: IndexSpec,
     calibrated: Calibration,
-    cores: float,
-    gpus: float,
+    machine: Machine,
     constants: Constants,
 ) -> BuildHours:
-    """On a machine of so many cores; encoding is on its GPUs where it has any."""
-    work = cores * constants["core_speed"] * 3600
+    """On one machine; encoding is on its GPUs where it has any."""
+    work = machine.cores * constants["core_speed"] * 3600
     tokens = min(size.tokens_a_passage, constants["encoder_max_tokens"]) * size.passages
     operations = 2 * encoder_parameters(request) * tokens
-    rate = gpus * constants["gpu_flops"] * 3600 if gpus else work * constants["encode_core_flops"]
+    rate = machine.gpus * constants["gpu_flops"] * 3600 if machine.gpus else work * constants["encode_core_flops"]
     text = size.words / constants["text_core_words"] / work
     if spec.kind == "flat":
         return BuildHours(operations / rate, text, 0.0, 0.0)
@@ -65,6 +65,12 @@ def build_hours(
     parts = 2 ** round(math.log2(spec.nlist) / 2) if spec.kind == "ivf-pq4" else 1
     clustering = 2 * spec.train_vectors * spec.nlist / parts * spec.dimension * _ROUNDS
     training = clustering / constants["k_means_core_flops"] + spec.train_vectors * _WHOLE_SAMPLE_PASSES * coarse / 1e6
+    if machine.gpus:
+        # Lists are found and trained there by comparing all centroids.
+        found = 2 * spec.nlist * spec.dimension / (machine.gpus * constants["gpu_assign_flops"])
+        codes = found + constants["encode_code_us"] * spec.dimension / _BASE_DIMENSION / 1e6 / machine.cores
+        training = _WHOLE_SAMPLE_PASSES * spec.train_vectors * found * _ROUNDS
+        return BuildHours(operations / rate, text, training / 3600, size.passages * codes / 3600)
     each_us = coarse + constants["encode_code_us"] * spec.dimension / _BASE_DIMENSION
     return BuildHours(operations / rate, text, training / work, size.passages * each_us / 1e6 / work)
 

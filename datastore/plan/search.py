@@ -62,8 +62,10 @@ def settings_for(
     return Settings(nprobe, max(1, round(point.depth)), nprobe * spec.copies * passages / spec.nlist / shards)
 
 
-def cpu_times(calibrated: Calibration, spec: IndexSpec, settings: Settings, constants: Constants) -> Times:
-    """On the cores that were measured, times `core_speed`."""
+def cpu_times(
+    calibrated: Calibration, spec: IndexSpec, settings: Settings, parts: int, constants: Constants
+) -> Times:
+    """On the cores that were measured, times `core_speed`; lists lie in so many `parts`, begun one by one."""
     speed = 1e3 * constants["core_speed"]
     if spec.kind == "flat":
         scan = 1e3 * settings.codes * 2 * spec.dimension / (constants["flat_core_bytes"] * constants["core_speed"])
@@ -72,11 +74,12 @@ def cpu_times(calibrated: Calibration, spec: IndexSpec, settings: Settings, cons
     scanned = settings.codes * spec.code_bytes
     single, batch = coarse_us(calibrated, spec)
     exact = calibrated.exact.at(2 * spec.dimension * settings.depth)
+    begun = (parts - 1) * settings.nprobe * constants["list_begin_us"] if parts > 1 else 0.0
     return Times(
         coarse_ms=single / speed,
-        scan_ms=cost.single.at(settings.nprobe, scanned, 0) / speed,
+        scan_ms=(begun + cost.single.at(settings.nprobe, scanned, 0)) / speed,
         rerank_ms=(cost.single.candidate_us * settings.depth + exact) / speed,
-        batch_core_ms=(batch + exact + cost.batch.at(settings.nprobe, scanned, settings.depth)) / speed,
+        batch_core_ms=(batch + begun + exact + cost.batch.at(settings.nprobe, scanned, settings.depth)) / speed,
     )
 
 
@@ -99,10 +102,28 @@ def reads_a_row(dimension: int) -> float:
     return (row + _PAGE - 1) / _PAGE if row % _PAGE else row / _PAGE
 
 
-def gpu_times(spec: IndexSpec, settings: Settings, gpus: int, constants: Constants) -> Times:
-    """Of a search whose codes lie on GPUs, a part of every list on each: bound by their memory, an estimate."""
-    rate = constants["gpu_bandwidth"] * constants["gpu_scan_share"]
-    coarse = 1e3 * 4 * spec.nlist * spec.dimension / constants["gpu_bandwidth"]
-    scan = 1e3 * settings.codes * spec.code_bytes / gpus / rate
-    fixed = constants["gpu_fixed_ms"]
-    return Times(coarse, fixed + scan, 0.0, coarse / 32 + scan + fixed / 32)
+@dataclass(frozen=True, slots=True)
+class GpuTimes:
+    """Milliseconds of one query alone on GPUs that share the codes; `batch_ms`, of a query among many, of the GPUs."""
+
+    coarse_ms: float
+    scan_ms: float
+    rerank_ms: float
+    """On a core of the machine."""
+    batch_ms: float
+
+    @property
+    def warm_ms(self) -> float:
+        return self.coarse_ms + self.scan_ms + self.rerank_ms
+
+
+def gpu_times(
+    calibrated: Calibration, spec: IndexSpec, settings: Settings, gpus: int, constants: Constants
+) -> GpuTimes:
+    """Bound by the memory of the GPUs, which have a part of every list each: an estimate from data sheets."""
+    bandwidth, fixed = constants["gpu_bandwidth"], constants["gpu_fixed_ms"]
+    coarse = 1e3 * 4 * spec.nlist * spec.dimension / bandwidth
+    scan = 1e3 * settings.codes * spec.code_bytes / gpus / (bandwidth * constants["gpu_scan_share"])
+    rerank = calibrated.exact.at(2 * spec.dimension * settings.depth) / (1e3 * constants["core_speed"])
+    together = constants["gpu_batch"]
+    return GpuTimes(coarse, fixed + scan, rerank, (coarse + fixed) / together + scan)
