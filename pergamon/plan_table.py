@@ -20,11 +20,12 @@ def as_tree(plan: Plan) -> dict[str, Any]:
 
 
 def show(plan: Plan) -> None:
-    console = Console(markup=False, highlight=False, soft_wrap=False)
+    console = Console(markup=False, highlight=False)
     size, request = plan.size, plan.request
     console.print(
-        f"{_count(size.passages)} passages of {size.tokens_a_passage:,.0f} tokens, {_count(size.tokens)} tokens in all; "
-        f"{request.dimension} dimensions; recall@10 of {request.recall:g}"
+        f"{_count(size.passages)} passages of {size.tokens_a_passage:,.0f} tokens, {_count(size.tokens)} tokens; "
+        f"{request.dimension} dimensions; recall@10 of {request.recall:g}",
+        soft_wrap=True,
     )
     table = Table(show_header=True, header_style="", title_justify="left")
     table.add_column("")
@@ -37,12 +38,14 @@ def show(plan: Plan) -> None:
             table.add_row(name, *cells)
     console.print(table)
     for warning in plan.warnings:
-        console.print(f"note: {warning}")
+        console.print(f"note: {warning}", soft_wrap=True)
     for shape in plan.shapes:
         for warning in shape.warnings:
-            console.print(f"note, {shape.machine.shape}: {warning}")
+            console.print(f"note, {shape.machine.shape}: {warning}", soft_wrap=True)
     console.print(_assumptions(plan))
-    console.print(f"Search times were measured on {plan.measured_on}. Options override prices and machines: see --help.")
+    console.print(
+        f"Search times were measured on {plan.measured_on}. Options override prices and machines: see --help."
+    )
 
 
 def _rows(plan: Plan) -> list[tuple[str, list[str]]]:
@@ -77,12 +80,7 @@ def _rows(plan: Plan) -> list[tuple[str, list[str]]]:
         ("", []),
         row("search reads, a shard", _reads),
         row("search, vectors in memory", lambda s: f"{s.search.warm_ms:.3g} ms"),
-        row(
-            "  of it",
-            lambda s: (
-                f"coarse {s.search.coarse_ms:.3g} ms\nscan {s.search.scan_ms:.3g} ms\nrerank {s.search.rerank_ms:.3g} ms"
-            ),
-        ),
+        row("  of it", _search_parts),
         row(
             "search, vectors on disk",
             lambda s: f"{s.search.cold_ms:.3g} ms; {s.search.vectors_cached_share:.0%} of them fit memory",
@@ -90,8 +88,10 @@ def _rows(plan: Plan) -> list[tuple[str, list[str]]]:
         row("query encoding, and wire", lambda s: f"{s.search.encoding_ms:.3g} ms, {s.search.wire_ms:.3g} ms"),
         row(
             "throughput, a replica",
-            lambda s: f"{s.search.queries_per_second:,.0f}/s ({s.search.bound_by})\n"
-            f"{s.search.queries_per_second_with_encoding:,.0f}/s encoding too",
+            lambda s: (
+                f"{s.search.queries_per_second:,.0f}/s ({s.search.bound_by})\n"
+                f"{s.search.queries_per_second_with_encoding:,.0f}/s encoding too"
+            ),
         ),
         ("", []),
         row("cost of the build", lambda s: f"${s.cost.build:,.0f}"),
@@ -122,6 +122,11 @@ def _reads(shape: ShapePlan) -> str:
         f"{found.nprobe:,} of {shape.index.nlist:,} lists: {_count(found.codes_read)} codes,\n"
         f"{human_bytes(found.code_bytes_read)}; {found.candidate_depth} vectors"
     )
+
+
+def _search_parts(shape: ShapePlan) -> str:
+    found = shape.search
+    return f"coarse {found.coarse_ms:.3g} ms\nscan {found.scan_ms:.3g} ms\nrerank {found.rerank_ms:.3g} ms"
 
 
 def _size(count: float) -> str:

@@ -178,9 +178,7 @@ def _measured(name: str, kind: str, results: Results) -> Measured:
     return Measured(name, samples[0].passages, samples[0].spec.nlist, front(points))
 
 
-def fit(
-    rows: Sequence[Sequence[float]], values: Sequence[float], known: Sequence[float] | None = None
-) -> list[float]:
+def fit(rows: Sequence[Sequence[float]], values: Sequence[float], known: Sequence[float] | None = None) -> list[float]:
     """Coefficients, none below zero, of `rows` that with `known` come nearest to `values`, errors taken relatively.
 
     Fewer and earlier columns are preferred to ones that explain hardly more: of one size alone, lists and the bytes in

@@ -1,4 +1,4 @@
-"""What `pergamon bench ann` cannot tell apart: the coarse level's time by lists and dimension, the rerank's by dimension.
+"""What `pergamon bench ann` cannot tell apart: times of the coarse level by lists and dimension, of the rerank by its.
 
 `python -m bench.plan.micro --out bench/results/plan-micro.json` measures both on random vectors, whose values do not
 matter to the time: one query in one thread, batches in the two threads of a core at once.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,8 +28,8 @@ from datastore.store.vectors import VectorFile
 
 COARSE = ((2_048, 256), (8_192, 256), (32_768, 256), (32_768, 768), (131_072, 768))
 """(lists, dimension)."""
-FLAT = ((1_024, 256), (8_192, 256), (16_384, 768))
-"""Of a coarse level that compares all centroids, as ivf-pq has it."""
+FLAT = ((8_192, 768), (16_384, 768), (32_768, 768))
+"""Of a coarse level that compares all centroids, as ivf-pq has it: beyond any cache, as large ones are."""
 RERANK_DIMENSIONS = (256, 384, 768)
 RERANK_DEPTHS = (100, 1_000)
 THREADS = 2
@@ -36,6 +37,7 @@ TOGETHER = 256
 """Queries of a batch."""
 _PROBES = 32
 _SINGLE = 200
+_BATCHES = 9
 _FILE_BYTES = 256 << 20
 
 
@@ -84,14 +86,15 @@ def _coarse_flat(nlist: int, dimension: int, rng: np.random.Generator) -> Coarse
 
 def _timed(index: Any, nlist: int, dimension: int, rng: np.random.Generator) -> CoarseTime:
     queries = _unit(rng, max(_SINGLE, TOGETHER), dimension)
-    single = _median_us([lambda query=query: index.search(query[None], _PROBES) for query in queries[:_SINGLE]])
+    single = _median_us([partial(index.search, query[None], _PROBES) for query in queries[:_SINGLE]])
 
     def search_batch(_: int) -> None:
         use_threads(1)
         index.search(queries[:TOGETHER], _PROBES)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        batch = _median_us([lambda: list(pool.map(search_batch, range(THREADS)))] * 5) / TOGETHER / THREADS
+        times = _times_us([lambda: list(pool.map(search_batch, range(THREADS)))] * _BATCHES)
+    batch = float(times.min()) / TOGETHER / THREADS  # what other processes take can only add
     return CoarseTime(nlist, dimension, single, batch)
 
 
@@ -106,7 +109,7 @@ def _rerank(dimension: int, rng: np.random.Generator) -> list[RerankTime]:
             times = []
             for depth in RERANK_DEPTHS:
                 chosen = [np.sort(rng.choice(rows, depth, replace=False)) for _ in range(_SINGLE)]
-                calls = [lambda mine=mine: exact.scores(query, [mine]) for mine in chosen]
+                calls = [partial(exact.scores, query, [mine]) for mine in chosen]
                 times.append(RerankTime(dimension, depth, _median_us(calls)))
     return times
 
@@ -117,14 +120,18 @@ def _unit(rng: np.random.Generator, count: int, dimension: int) -> NDArray[np.fl
     return unit
 
 
-def _median_us(calls: list[Callable[[], object]]) -> float:
+def _median_us(calls: Sequence[Callable[[], object]]) -> float:
+    return float(np.median(_times_us(calls)))
+
+
+def _times_us(calls: Sequence[Callable[[], object]]) -> NDArray[np.float64]:
     calls[0]()
     seconds = []
     for call in calls:
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds)) * 1e6
+    return np.array(seconds) * 1e6
 
 
 if __name__ == "__main__":

@@ -49,8 +49,9 @@ def build_hours(
     request: PlanRequest,
     size: Size,
     spec: IndexSpec,
-    calibrated: Calibration,
     machine: Machine,
+    *,
+    calibrated: Calibration,
     constants: Constants,
 ) -> BuildHours:
     """On one machine; encoding is on its GPUs where it has any."""

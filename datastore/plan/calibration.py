@@ -82,9 +82,7 @@ class Measured:
             return self.points[0]
         low, high = next(pair for pair in pairwise(self.points) if pair[1].recall >= recall)
         share = (recall - low.recall) / (high.recall - low.recall)
-        return OperatingPoint(
-            recall, _between(low.nprobe, high.nprobe, share), _between(low.depth, high.depth, share)
-        )
+        return OperatingPoint(recall, _between(low.nprobe, high.nprobe, share), _between(low.depth, high.depth, share))
 
 
 @dataclass(frozen=True, slots=True)

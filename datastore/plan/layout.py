@@ -78,7 +78,9 @@ def disk_parts(spec: IndexSpec, passages: int, segments: int) -> Parts:
         codes = (spec.code_bytes + _ROW_ID) * passages + segments * per_segment
         return {**vectors, "codes": codes, "template": 4 * spec.nlist * spec.dimension + per_segment}
     entries = spec.copies * passages
-    codebooks = 8 * spec.pq_m * spec.dimension + 128 * spec.pq_m + (64 * spec.dimension if coarse_code_bytes(spec) else 0)
+    codebooks = (
+        8 * spec.pq_m * spec.dimension + 128 * spec.pq_m + (64 * spec.dimension if coarse_code_bytes(spec) else 0)
+    )
     return {
         **vectors,
         "codes": (spec.code_bytes + 4) * entries + 4 * spec.nlist * segments,
@@ -123,7 +125,9 @@ def gpu_pq_m(dimension: int) -> int:
 def _known(spec: IndexSpec) -> None:
     if spec.kind not in {"flat", "ivf-pq", "ivf-pq4"}:
         raise InvalidArgument(
-            f"the planner does not know the layout of {spec.kind}", mend="plan for flat, ivf-pq or ivf-pq4", field="index"
+            f"the planner does not know the layout of {spec.kind}",
+            mend="plan for flat, ivf-pq or ivf-pq4",
+            field="index",
         )
 
 

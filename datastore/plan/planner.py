@@ -5,10 +5,10 @@ from __future__ import annotations
 from datastore.plan.calibration import calibration
 from datastore.plan.constants import Constants
 from datastore.plan.machines import machines
+from datastore.plan.remarks import of_all, of_shape
 from datastore.plan.request import PlanRequest, encoder_parameters, size_of
 from datastore.plan.results import Plan
 from datastore.plan.shape import Shape
-from datastore.plan.remarks import of_all, of_shape
 
 
 def make_plan(request: PlanRequest, constants: Constants | None = None) -> Plan:

@@ -54,9 +54,7 @@ def of_shape(planned: ShapePlan) -> ShapePlan:
     return replace(planned, dominant=_dominant(planned), warnings=tuple(found))
 
 
-def of_all(
-    request: PlanRequest, size: Size, shapes: Sequence[ShapePlan], calibrated: Calibration
-) -> tuple[str, ...]:
+def of_all(request: PlanRequest, size: Size, shapes: Sequence[ShapePlan], calibrated: Calibration) -> tuple[str, ...]:
     """Warnings that hold for every shape."""
     found = []
     kinds = {planned.index.kind for planned in shapes if planned.search.on == "cpu"} & set(calibrated.kinds)
@@ -68,8 +66,8 @@ def of_all(
         )
     if request.passages is None and request.tokens_per_passage is None:
         found.append(
-            f"passages are counted as full, {size.tokens_a_passage:,.0f} tokens each; documents end, and short ones make "
-            "more passages: give --tokens-per-passage, or --like STORE of a sample, if you know better"
+            f"passages are counted as full, {size.tokens_a_passage:,.0f} tokens each; documents end, and short ones "
+            "make more passages: give --tokens-per-passage, or --like STORE of a sample, if you know better"
         )
     return tuple(found)
 

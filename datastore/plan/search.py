@@ -26,13 +26,13 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Milliseconds of one query alone on one thread, vectors in memory."""
+    """Milliseconds of one query alone on one thread, or on GPUs and then one thread; vectors in memory."""
 
     coarse_ms: float
     scan_ms: float
     rerank_ms: float
-    batch_core_ms: float
-    """Of one core, for a query among many that wait: what throughput is counted from."""
+    batch_ms: float
+    """Of one core, or of the GPUs, for a query among many that wait: what throughput is counted from."""
 
     @property
     def warm_ms(self) -> float:
@@ -52,19 +52,17 @@ def kind_cost(calibrated: Calibration, spec: IndexSpec) -> KindCost:
 
 
 def settings_for(
-    calibrated: Calibration, spec: IndexSpec, default_nlist: int, recall: float, passages: int, shards: int
+    calibrated: Calibration, spec: IndexSpec, recall: float, *, usual_nlist: int, passages: int, shards: int
 ) -> Settings:
     """For `recall` in a datastore of so many passages; other numbers of lists than the usual are read in proportion."""
     if spec.kind == "flat":
         return Settings(0, 0, passages / shards)
     point = kind_cost(calibrated, spec).operating_point(recall, passages)
-    nprobe = max(1, min(spec.nlist, round(point.nprobe * spec.nlist / default_nlist)))
+    nprobe = max(1, min(spec.nlist, round(point.nprobe * spec.nlist / usual_nlist)))
     return Settings(nprobe, max(1, round(point.depth)), nprobe * spec.copies * passages / spec.nlist / shards)
 
 
-def cpu_times(
-    calibrated: Calibration, spec: IndexSpec, settings: Settings, parts: int, constants: Constants
-) -> Times:
+def cpu_times(calibrated: Calibration, spec: IndexSpec, settings: Settings, parts: int, constants: Constants) -> Times:
     """On the cores that were measured, times `core_speed`; lists lie in so many `parts`, begun one by one."""
     speed = 1e3 * constants["core_speed"]
     if spec.kind == "flat":
@@ -79,7 +77,7 @@ def cpu_times(
         coarse_ms=single / speed,
         scan_ms=(begun + cost.single.at(settings.nprobe, scanned, 0)) / speed,
         rerank_ms=(cost.single.candidate_us * settings.depth + exact) / speed,
-        batch_core_ms=(batch + begun + exact + cost.batch.at(settings.nprobe, scanned, settings.depth)) / speed,
+        batch_ms=(batch + begun + exact + cost.batch.at(settings.nprobe, scanned, settings.depth)) / speed,
     )
 
 
@@ -102,28 +100,11 @@ def reads_a_row(dimension: int) -> float:
     return (row + _PAGE - 1) / _PAGE if row % _PAGE else row / _PAGE
 
 
-@dataclass(frozen=True, slots=True)
-class GpuTimes:
-    """Milliseconds of one query alone on GPUs that share the codes; `batch_ms`, of a query among many, of the GPUs."""
-
-    coarse_ms: float
-    scan_ms: float
-    rerank_ms: float
-    """On a core of the machine."""
-    batch_ms: float
-
-    @property
-    def warm_ms(self) -> float:
-        return self.coarse_ms + self.scan_ms + self.rerank_ms
-
-
-def gpu_times(
-    calibrated: Calibration, spec: IndexSpec, settings: Settings, gpus: int, constants: Constants
-) -> GpuTimes:
-    """Bound by the memory of the GPUs, which have a part of every list each: an estimate from data sheets."""
+def gpu_times(calibrated: Calibration, spec: IndexSpec, settings: Settings, gpus: int, constants: Constants) -> Times:
+    """Bound by the memory of the GPUs, each with a part of every list: an estimate from data sheets."""
     bandwidth, fixed = constants["gpu_bandwidth"], constants["gpu_fixed_ms"]
     coarse = 1e3 * 4 * spec.nlist * spec.dimension / bandwidth
     scan = 1e3 * settings.codes * spec.code_bytes / gpus / (bandwidth * constants["gpu_scan_share"])
     rerank = calibrated.exact.at(2 * spec.dimension * settings.depth) / (1e3 * constants["core_speed"])
     together = constants["gpu_batch"]
-    return GpuTimes(coarse, fixed + scan, rerank, (coarse + fixed) / together + scan)
+    return Times(coarse, fixed + scan, rerank, (coarse + fixed) / together + scan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 
@@ -66,7 +67,12 @@ class Shape:
         replicas = max(1, math.ceil((self._request.queries_per_second or 0) / search.queries_per_second_with_encoding))
         makers = self._request.machines or shards
         hours = build_hours(
-            self._request, self._size, self._spec, self._calibrated, self._machine, self._constants
+            self._request,
+            self._size,
+            self._spec,
+            self._machine,
+            calibrated=self._calibrated,
+            constants=self._constants,
         )
         disk = self._disk(segments)
         memory = memory_parts(self._spec, self._a_shard(shards), segments.a_shard)
@@ -100,7 +106,7 @@ class Shape:
     def _shards(self) -> tuple[int, str]:
         """(the fewest shards that fit, what asks for so many)."""
         machine, spare = self._machine, self._constants["spare_memory"]
-        limits = {
+        limits: dict[str, Callable[[int], bool]] = {
             "memory": lambda shards: self._serving(shards) <= (1 - spare) * machine.ram_bytes,
             "disk": lambda shards: self._disk_bytes(shards) <= _DISK_FILLED * shards * machine.disk_bytes,
             "passages a process": lambda shards: self._a_shard(shards) <= MAX_SHARD_PASSAGES,
@@ -133,9 +139,12 @@ class Shape:
         return Segments(limit, total, math.ceil(total / shards))
 
     def _settings(self, shards: int) -> Settings:
-        usual = choose_index(IndexConfig(kind=self._spec.kind), self._size.passages, self._spec.dimension).nlist
+        passages = self._size.passages
+        usual = choose_index(IndexConfig(kind=self._spec.kind), passages, self._spec.dimension).nlist
         recall = self._request.recall
-        return settings_for(self._calibrated, self._spec, max(usual, 1), recall, self._size.passages, shards)
+        return settings_for(
+            self._calibrated, self._spec, recall, usual_nlist=max(usual, 1), passages=passages, shards=shards
+        )
 
     def _serving(self, shards: int) -> float:
         passages, segments = self._a_shard(shards), self._segments(shards).a_shard
@@ -180,7 +189,7 @@ class Shape:
         settings = self._settings(shards)
         apart = self._segments(shards).a_shard if spec.kind == "ivf-pq" else 1
         times = cpu_times(self._calibrated, spec, settings, apart, constants)
-        rates = {"cores": 1e3 * machine.cores / times.batch_core_ms}
+        rates = {"cores": 1e3 * machine.cores / times.batch_ms}
         scanned = settings.codes * (spec.code_bytes or 2 * spec.dimension)
         if self._on_gpu:
             times = gpu_times(self._calibrated, spec, settings, machine.gpus, constants)

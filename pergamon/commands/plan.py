@@ -114,7 +114,5 @@ def _bytes(text: str | None, name: str) -> float | None:
 
 def _positive(value: float | None, name: str, *, zero: bool = False) -> float | None:
     if value is not None and not (0 < value < 1e12 or (zero and value == 0)):
-        raise InvalidArgument(
-            f"--{name} is {value:g}; it must be above zero", mend=f"correct --{name}", field=name
-        )
+        raise InvalidArgument(f"--{name} is {value:g}; it must be above zero", mend=f"correct --{name}", field=name)
     return value
