@@ -1,19 +1,12 @@
-"""The growth of our engine's cost, as Markdown and PNG."""
+"""The growth of our engine's cost, as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from bench.ann.scaling import Scaling, SizeResult, exponent
-from datastore.errors import FailedPrecondition
 
 RECALLS = (0.95, 0.99)
-_COSTS = {
-    "p50_ms": "p50 of a single query, ms",
-    "batch_ms": "of a batch, ms a query",
-    "codes": "codes scanned for a query",
-}
 
 
 def growth(sizes: Sequence[SizeResult], cost: str, recall: float) -> float | None:
@@ -129,41 +122,6 @@ def _points(size: SizeResult) -> list[str]:
         times = (f"{point.p50_ms:.3f}", f"{point.p99_ms:.3f}", f"{point.queries_per_second:,.0f}")
         lines.append(_row(probes, str(point.params["depth"]), *recalls, *times, f"{point.others_share:.0%}"))
     return lines
-
-
-def plot_scaling(scaling: Scaling, path: Path) -> None:
-    """Draw each cost against the size, both logarithmic, with the square root of the size from the first point on.
-
-    Raises:
-        FailedPrecondition: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise FailedPrecondition(
-            "plots need matplotlib, which is not installed", mend="pip install 'pergamon[bench]'"
-        ) from None
-    figure = Figure(figsize=(14, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (cost, label) in zip(figure.subplots(1, len(_COSTS)), _COSTS.items(), strict=True):
-        for recall in RECALLS:
-            found = [(size.vectors, at[cost]) for size in scaling.sizes if (at := size.at(recall)) and cost in at]
-            if not found:
-                continue
-            sizes, costs = zip(*found, strict=True)
-            fit = growth(scaling.sizes, cost, recall)
-            name = f"recall@10 {recall:g}" + ("" if fit is None else f", exponent {fit:.2f}")
-            (line,) = axes.plot(sizes, costs, marker="o", label=name)
-            roots = [costs[0] * (size / sizes[0]) ** 0.5 for size in sizes]
-            axes.plot(sizes, roots, linestyle="--", color=line.get_color(), alpha=0.5, label="square root")
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlabel("vectors")
-        axes.set_ylabel(label)
-        axes.grid(visible=True, which="both", alpha=0.3)
-        axes.legend()
-    figure.savefig(path, dpi=110)
 
 
 def _row(*cells: str) -> str:

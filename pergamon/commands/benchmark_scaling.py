@@ -9,8 +9,9 @@ import typer
 
 from bench.ann.dataset import open_dataset
 from bench.ann.measure import Setup
+from bench.ann.plot import plot_scaling
 from bench.ann.scaling import measure_scaling, read_scaling, write_scaling
-from bench.ann.scaling_report import plot_scaling, render_scaling
+from bench.ann.scaling_report import render_scaling
 from datastore.config import IndexChoice
 from datastore.errors import InvalidArgument
 from pergamon.commands.benchmark_ann import note_point, parse_numbers

@@ -8,6 +8,7 @@ import pytest
 
 from bench.ann.dataset import Dataset, take_first
 from bench.ann.measure import Build, EngineResult, Point
+from bench.ann.plot import plot_scaling
 from bench.ann.scaling import (
     Scaling,
     SizeResult,
@@ -17,7 +18,7 @@ from bench.ann.scaling import (
     read_scaling,
     write_scaling,
 )
-from bench.ann.scaling_report import growth, plot_scaling, render_scaling
+from bench.ann.scaling_report import growth, render_scaling
 from datastore.ann.spec import IndexSpec
 from datastore.errors import InvalidArgument, NotFound
 
