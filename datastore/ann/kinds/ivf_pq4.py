@@ -11,7 +11,6 @@ segments: that joins the lists, and lays them out for the registers. Both files 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ from datastore.ann.kinds.library import (
     train_rotation,
     use_threads,
 )
+from datastore.ann.kinds.list_file import Entries, join
 from datastore.ann.kinds.packed_lists import packed_lists
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
@@ -113,7 +113,7 @@ class IvfPq4Template:
                 lists.append(assigned[:, copy])
                 rows.append(np.arange(start, start + len(exact)))
             start += len(exact)
-        _Entries(
+        Entries(
             np.concatenate(lists),
             np.concatenate(rows),
             np.concatenate([np.empty((0, self._spec.code_bytes), np.uint8), *codes]),
@@ -121,67 +121,14 @@ class IvfPq4Template:
         return True
 
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> IvfPq4Index:
-        parts = [_Entries.read(path, self._spec, file.rows) for path, file in zip(paths, vectors, strict=True)]
+        parts = [Entries.read(path, self._spec, file.rows) for path, file in zip(paths, vectors, strict=True)]
         bases = np.cumsum([0, *(file.rows for file in vectors)])
-        joined = _join(parts, bases, self._spec)
+        joined = join(parts, bases, self._spec)
         del parts
         index = IvfPq4Index(self._spec, self._coarse, self._rotation, self._codebooks, joined)
         del joined
         give_back_memory()
         return index
-
-
-@dataclass(frozen=True, slots=True)
-class _Entries:
-    """Codes of passages, one for each copy: aligned arrays."""
-
-    lists: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    codes: NDArray[np.uint8]
-    """[entries, code_bytes]."""
-
-    def write(self, path: Path, spec: IndexSpec) -> None:
-        """List by list, each by row: lengths of the lists, rows, codes."""
-        order = np.lexsort((self.rows, self.lists))
-        with path.open("wb") as file:
-            file.write(np.bincount(self.lists, minlength=spec.nlist).astype("<u4").tobytes())
-            file.write(self.rows[order].astype("<u4").tobytes())
-            file.write(self.codes[order].tobytes())
-
-    @classmethod
-    def read(cls, path: Path, spec: IndexSpec, passages: int) -> _Entries:
-        entries = spec.copies * passages
-        wanted = 4 * spec.nlist + entries * (4 + spec.code_bytes)
-        try:
-            data = np.fromfile(path, np.uint8)
-        except OSError as error:
-            raise DataLoss(f"{path} cannot be read: {error.strerror}", mend=MEND) from None
-        if len(data) != wanted:
-            raise DataLoss(
-                f"{path} has {len(data)} bytes; {entries} codes of {spec.code_bytes} bytes in {spec.nlist} lists "
-                f"need {wanted}",
-                mend=MEND,
-            )
-        lengths = data[: 4 * spec.nlist].view("<u4").astype(np.int64)
-        rows = data[4 * spec.nlist : 4 * (spec.nlist + entries)].view("<u4").astype(np.int64)
-        if lengths.sum() != entries or (entries and rows.max() >= passages):
-            raise DataLoss(
-                f"{path} has lists of {lengths.sum()} codes together, and rows up to {rows.max(initial=0)}; "
-                f"wanted {entries} codes of rows below {passages}",
-                mend=MEND,
-            )
-        codes = data[4 * (spec.nlist + entries) :].reshape(entries, spec.code_bytes)
-        return cls(np.repeat(np.arange(spec.nlist), lengths), rows, codes)
-
-
-def _join(parts: Sequence[_Entries], bases: NDArray[np.int64], spec: IndexSpec) -> _Entries:
-    """The entries of several segments, list by list; rows count on from segment to segment."""
-    if not parts:
-        return _Entries(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, spec.code_bytes), np.uint8))
-    lists = np.concatenate([part.lists for part in parts])
-    order = np.argsort(lists, kind="stable")
-    rows = np.concatenate([part.rows + base for part, base in zip(parts, bases, strict=False)])
-    return _Entries(lists[order], rows[order], np.concatenate([part.codes for part in parts])[order])
 
 
 class IvfPq4Index:
@@ -193,7 +140,7 @@ class IvfPq4Index:
         coarse: CoarseIndex,
         rotation: NDArray[np.float32],
         codebooks: NDArray[np.float32],
-        entries: _Entries,
+        entries: Entries,
     ) -> None:
         self._coarse = coarse
         self._rotation = np.ascontiguousarray(rotation.T)
