@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from datastore.errors import InvalidArgument, NotFound
 
 _STRICT = ConfigDict(extra="forbid")
-IndexChoice = Literal["auto", "flat", "ivf-pq", "ivf-pq4"]
+IndexChoice = Literal["auto", "flat", "ivf-pq", "ivf-pq4", "ivf-rabitq"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class IndexConfig:
     """Sub-quantizers of a code: bytes of an ivf-pq code, half bytes of an ivf-pq4 code; None chooses by dimension."""
     copies: Annotated[int, Field(ge=1, le=2)] = 2
     """Lists that a passage is put into, for ivf-pq4: a second one costs as much memory again and spares most probes."""
+    bits: Annotated[int, Field(ge=1, le=9)] = 1
+    """Of each dimension, for ivf-rabitq."""
     train_vectors: Annotated[int, Field(ge=256)] = 262_144
     """Size of the training sample at most."""
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0

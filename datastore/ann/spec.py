@@ -9,7 +9,7 @@ from typing import Literal
 from datastore.config import IndexConfig
 from datastore.errors import InvalidArgument
 
-IndexKind = Literal["flat", "ivf-pq", "ivf-pq4"]
+IndexKind = Literal["flat", "ivf-pq", "ivf-pq4", "ivf-rabitq"]
 
 CODES_NAMES = ("ann.faiss", "ann.lists")
 """Of a segment's codes of any kind."""
@@ -23,7 +23,7 @@ FLAT_MAX_PASSAGES = 131_072
 MIN_TRAIN_PER_LIST = 39
 """FAISS's own floor of training vectors for each centroid."""
 
-_LISTS = {"ivf-pq": 4.0, "ivf-pq4": 8.0}
+_LISTS = {"ivf-pq": 4.0, "ivf-pq4": 8.0, "ivf-rabitq": 8.0}
 """Lists by kind, as a multiple of the square root of the passages."""
 
 _PQ4_MIN = 16
@@ -51,34 +51,43 @@ class IndexSpec:
     """Lists that a passage is in."""
     spill_weight: float = 0.0
     """Of the second list (see `datastore.ann.clustering.assign`)."""
+    bits: int = 0
+    """Of each dimension, for ivf-rabitq; 0 for other kinds."""
 
     @property
     def default_nprobe(self) -> int:
         """Lists read when a request does not say: a share of them that with the default depth gives a recall@10 of
         about 0.95 on text embeddings."""
-        if self.kind == "ivf-pq4" and self.copies == 2:
+        if self.copies == 2:
             return min(self.nlist, max(16, self.nlist // 200))
         return min(self.nlist, max(16, self.nlist // 16))
 
     @property
     def code_bytes(self) -> int:
         """Of one code."""
+        if self.kind == "ivf-rabitq":
+            return rabitq_code_bytes(self.rotated_dimension, self.bits)
         return self.pq_m // 2 if self.kind == "ivf-pq4" else self.pq_m
+
+    @property
+    def rotated_dimension(self) -> int:
+        """Of ivf-rabitq: whole bytes of signs."""
+        return -(-self.dimension // 8) * 8
 
     @property
     def required_features(self) -> tuple[str, ...]:
         """What a reader of format 1 must know beside it."""
-        return ("ivf-pq4",) if self.kind == "ivf-pq4" else ()
+        return (self.kind,) if self.kind in ("ivf-pq4", "ivf-rabitq") else ()
 
     @property
     def template_name(self) -> str:
         """Of the template's file."""
-        return "template.npz" if self.kind == "ivf-pq4" else "template.faiss"
+        return "template.npz" if self.kind in ("ivf-pq4", "ivf-rabitq") else "template.faiss"
 
     @property
     def codes_name(self) -> str:
         """Of the file of a segment's codes."""
-        return "ann.lists" if self.kind == "ivf-pq4" else "ann.faiss"
+        return "ann.lists" if self.kind in ("ivf-pq4", "ivf-rabitq") else "ann.faiss"
 
     def describe(self) -> str:
         if self.kind == "flat":
@@ -145,9 +154,21 @@ def choose_index(config: IndexConfig, passages: int, dimension: int) -> IndexSpe
     if kind == "ivf-pq":
         pq_m = config.pq_m or _largest_divisor(dimension, max(1, dimension // 6))
         return IndexSpec("ivf-pq", dimension, nlist, pq_m, train, config.seed, reason)
+    if kind == "ivf-rabitq":
+        weight = SPILL_WEIGHT if config.copies == 2 else 0.0
+        return IndexSpec(
+            "ivf-rabitq", dimension, nlist, 0, train, config.seed, reason, config.copies, weight, config.bits
+        )
     pq_m = config.pq_m or _default_pq4_m(dimension)
     weight = SPILL_WEIGHT if config.copies == 2 else 0.0
     return IndexSpec("ivf-pq4", dimension, nlist, pq_m, train, config.seed, reason, config.copies, weight)
+
+
+def rabitq_code_bytes(rotated: int, bits: int) -> int:
+    """Signs and two floats; or signs, three floats, the further bits and two floats more."""
+    if bits == 1:
+        return rotated // 8 + 8
+    return rotated // 8 + 12 + rotated * (bits - 1) // 8 + 8
 
 
 def _default_pq4_m(dimension: int) -> int:

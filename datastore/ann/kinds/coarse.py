@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,6 +45,11 @@ class CoarseIndex:
         stored = faiss.downcast_index(self._index.refine_index).get_xb()
         self.centroids = faiss.rev_swig_ptr(stored, nlist * dimension).reshape(nlist, dimension)
         self._index.k_factor = _REFINED
+
+    @property
+    def exact(self) -> Any:
+        """FAISS's index of the centroids themselves, which this one owns."""
+        return self._index if len(self.codebooks) == 0 else faiss.downcast_index(self._index.refine_index)
 
     def search(self, vectors: NDArray[np.float32], nprobe: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """(inner products, lists), both [n, nprobe], best first, for nprobe <= nlist."""

@@ -30,7 +30,7 @@ from datastore.ann.kinds.library import (
     use_threads,
 )
 from datastore.ann.kinds.list_file import Entries, join
-from datastore.ann.kinds.packed_lists import packed_lists
+from datastore.ann.kinds.packed_lists import pack_pq4, packed_lists
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
 
@@ -147,7 +147,7 @@ class IvfPq4Index:
         self._copies = spec.copies
         self._nlist = spec.nlist
         bounds = np.searchsorted(entries.lists, np.arange(spec.nlist + 1))
-        self._lists = packed_lists(entries.codes, entries.rows, bounds)
+        self._lists = packed_lists(entries.codes, entries.rows, bounds, pack_pq4)
         self._codes = _over(self._lists, len(entries.rows), spec, codebooks)
 
     def search(

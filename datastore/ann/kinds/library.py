@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ import faiss  # noqa: E402
 __all__ = [
     "CODEBOOK",
     "MEND",
+    "best_of",
     "faiss",
     "give_back_memory",
     "inner_products_by_row",
@@ -149,6 +151,21 @@ def search_lists(
         False,
         faiss.SearchParametersIVF(nprobe=lists.shape[1], sel=selector(accept)),
     )
+    return scores, rows
+
+
+def best_of(
+    found: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], depth: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The best `depth` of what several searches for the same queries found, (scores, rows) each, in no order."""
+    if len(found) == 1:
+        return found[0]
+    scores = np.concatenate([scores for scores, _ in found], axis=1)
+    rows = np.concatenate([rows for _, rows in found], axis=1)
+    if scores.shape[1] > depth:
+        scores[rows < 0] = -np.inf
+        best = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
+        scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
     return scores, rows
 
 

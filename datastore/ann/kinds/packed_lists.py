@@ -1,4 +1,4 @@
-"""Inverted lists of 4-bit codes laid out for FAISS's fast scan, in one piece of memory of exactly their size.
+"""Inverted lists of codes laid out for FAISS's fast scan, in one piece of memory of exactly their size.
 
 FAISS's own container for them rounds every list up to a power of two bytes, which costs two fifths more. So the lists
 are laid out in an anonymous file in memory, one after the other, each as blocks of 32 codes and then its rows, and
@@ -11,7 +11,7 @@ import ctypes
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,24 +20,28 @@ from numpy.typing import NDArray
 
 from datastore.ann.kinds.library import faiss, pointer
 
-_BLOCK = 32
+BLOCK = 32
 """Codes compared at once."""
 _LISTS_AT_ONCE = 256
 
 
-def packed_lists(codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDArray[np.int64]) -> Any:
-    """FAISS's inverted lists of uint8 [entries, code_bytes], two sub-quantizers a byte, and int64 [entries].
+Pack = Callable[[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]], Any]
+"""Of codes, rows and bounds an index of FAISS's over those lists, which lays them out."""
+
+
+def packed_lists(codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDArray[np.int64], pack: Pack) -> Any:
+    """FAISS's inverted lists of uint8 [entries, code_bytes] and int64 [entries], laid out by `pack`.
 
     List i has the entries `bounds[i]` to `bounds[i + 1]`.
     """
     nlist, code_bytes = len(bounds) - 1, codes.shape[1]
     sizes = np.diff(bounds)
-    capacities = (sizes + _BLOCK - 1) // _BLOCK * _BLOCK
+    capacities = (sizes + BLOCK - 1) // BLOCK * BLOCK
     offsets = np.concatenate([[0], np.cumsum(capacities * (code_bytes + rows.itemsize))])
     with _memory_file(max(int(offsets[-1]), 1)) as (name, memory):
         for first in range(0, nlist, _LISTS_AT_ONCE):
             last = min(first + _LISTS_AT_ONCE, nlist)
-            packed_index = _pack(codes, rows, bounds[first : last + 1])
+            packed_index = pack(codes, rows, bounds[first : last + 1])
             blocks = faiss.downcast_InvertedLists(packed_index.invlists)
             for number in (first + np.flatnonzero(sizes[first:last])).tolist():
                 start, packed = int(offsets[number]), int(capacities[number]) * code_bytes
@@ -55,20 +59,29 @@ def packed_lists(codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDAr
     return lists
 
 
-def _pack(codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDArray[np.int64]) -> Any:
-    """An index of FAISS's over some lists, one after the other in `codes` and `rows`, which lays them out."""
+def pack_pq4(codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDArray[np.int64]) -> Any:
+    """For codes of 4-bit sub-quantizers, two a byte."""
     sub_quantizers = 2 * codes.shape[1]
-    count = len(bounds) - 1
     plain = faiss.IndexIVFPQ(
-        faiss.IndexFlatIP(sub_quantizers), sub_quantizers, count, sub_quantizers, 4, faiss.METRIC_INNER_PRODUCT
+        faiss.IndexFlatIP(sub_quantizers),
+        sub_quantizers,
+        len(bounds) - 1,
+        sub_quantizers,
+        4,
+        faiss.METRIC_INNER_PRODUCT,
     )
-    plain.is_trained = True
-    for number in range(count):
+    add_entries(plain, codes, rows, bounds)
+    return faiss.IndexIVFPQFastScan(plain)
+
+
+def add_entries(index: Any, codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDArray[np.int64]) -> None:
+    """Put lists, one after the other in `codes` and `rows`, into an empty index of FAISS's."""
+    index.is_trained = True
+    for number in range(len(bounds) - 1):
         start, end = int(bounds[number]), int(bounds[number + 1])
         if start < end:
-            plain.invlists.add_entries(number, end - start, pointer(rows[start:end]), pointer(codes[start:end]))
-    plain.ntotal = int(bounds[-1] - bounds[0])
-    return faiss.IndexIVFPQFastScan(plain)
+            index.invlists.add_entries(number, end - start, pointer(rows[start:end]), pointer(codes[start:end]))
+    index.ntotal = int(bounds[-1] - bounds[0])
 
 
 @contextmanager
