@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.kinds.library import MEND, best_of, faiss, read_index, search_lists, use_threads, write_index
+from datastore.ann.kinds.library import MEND, faiss, read_index, search_lists, use_threads, write_index
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
 
@@ -39,13 +39,15 @@ class IvfPqIndex:
         ]
         if not found:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        return best_of(
-            [
-                (scores, np.where(rows < 0, -1, rows + base))
-                for (scores, rows), base in zip(found, self._bases, strict=False)
-            ],
-            depth,
+        scores = np.concatenate([scores for scores, _ in found], axis=1)
+        rows = np.concatenate(
+            [np.where(rows < 0, -1, rows + base) for (_, rows), base in zip(found, self._bases, strict=False)], axis=1
         )
+        if len(found) > 1 and scores.shape[1] > depth:
+            scores[rows < 0] = -np.inf
+            best = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
+            scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
+        return scores, rows
 
 
 class IvfPqTemplate:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from datastore.ann.clustering import assign, train_coarse
 from datastore.ann.kinds.coarse import CoarseIndex
+from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import (
     CODEBOOK,
     MEND,
@@ -29,7 +30,7 @@ from datastore.ann.kinds.library import (
     train_rotation,
     use_threads,
 )
-from datastore.ann.kinds.list_file import Entries, join
+from datastore.ann.kinds.list_file import Entries
 from datastore.ann.kinds.packed_lists import pack_pq4, packed_lists
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
@@ -121,12 +122,8 @@ class IvfPq4Template:
         return True
 
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> IvfPq4Index:
-        parts = [Entries.read(path, self._spec, file.rows) for path, file in zip(paths, vectors, strict=True)]
-        bases = np.cumsum([0, *(file.rows for file in vectors)])
-        joined = join(parts, bases, self._spec)
-        del parts
-        index = IvfPq4Index(self._spec, self._coarse, self._rotation, self._codebooks, joined)
-        del joined
+        with JoinedLists(paths, [file.rows for file in vectors], self._spec) as joined:
+            index = IvfPq4Index(self._spec, self._coarse, self._rotation, self._codebooks, joined)
         give_back_memory()
         return index
 
@@ -140,15 +137,14 @@ class IvfPq4Index:
         coarse: CoarseIndex,
         rotation: NDArray[np.float32],
         codebooks: NDArray[np.float32],
-        entries: Entries,
+        joined: JoinedLists,
     ) -> None:
         self._coarse = coarse
         self._rotation = np.ascontiguousarray(rotation.T)
         self._copies = spec.copies
         self._nlist = spec.nlist
-        bounds = np.searchsorted(entries.lists, np.arange(spec.nlist + 1))
-        self._lists = packed_lists(entries.codes, entries.rows, bounds, pack_pq4)
-        self._codes = _over(self._lists, len(entries.rows), spec, codebooks)
+        self._lists = packed_lists(joined, spec.code_bytes, pack_pq4)
+        self._codes = _over(self._lists, int(joined.sizes.sum()), spec, codebooks)
 
     def search(
         self, queries: NDArray[np.float32], depth: int, nprobe: int, accept: NDArray[np.uint8] | None

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from datastore.ann.clustering import assign, train_coarse
 from datastore.ann.kinds.coarse import CoarseIndex
-from datastore.ann.kinds.library import MEND, best_of, faiss, give_back_memory, pointer, search_lists, use_threads
-from datastore.ann.kinds.list_file import Entries, join
+from datastore.ann.kinds.joined_lists import JoinedLists, ListRange
+from datastore.ann.kinds.library import MEND, faiss, give_back_memory, merged, pointer, search_lists, use_threads
+from datastore.ann.kinds.list_file import Entries
 from datastore.ann.kinds.packed_lists import BLOCK, add_entries, packed_lists
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
@@ -102,12 +103,8 @@ class IvfRabitqTemplate:
         return True
 
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> IvfRabitqIndex:
-        parts = [Entries.read(path, self._spec, file.rows) for path, file in zip(paths, vectors, strict=True)]
-        bases = np.cumsum([0, *(file.rows for file in vectors)])
-        joined = join(parts, bases, self._spec)
-        del parts
-        index = IvfRabitqIndex(self._spec, self._coarse, self._rotation, joined)
-        del joined
+        with JoinedLists(paths, [file.rows for file in vectors], self._spec) as joined:
+            index = IvfRabitqIndex(self._spec, self._coarse, self._rotation, joined)
         give_back_memory()
         return index
 
@@ -115,15 +112,16 @@ class IvfRabitqTemplate:
 class IvfRabitqIndex:
     """The lists of some segments, joined, in memory."""
 
-    def __init__(self, spec: IndexSpec, coarse: CoarseIndex, rotation: NDArray[np.float32], entries: Entries) -> None:
+    def __init__(
+        self, spec: IndexSpec, coarse: CoarseIndex, rotation: NDArray[np.float32], joined: JoinedLists
+    ) -> None:
         self._spec = spec
         self._coarse = coarse
         self._rotation = np.ascontiguousarray(rotation.T)
-        bounds = np.searchsorted(entries.lists, np.arange(spec.nlist + 1))
-        self._lists = packed_lists(entries.codes, entries.rows, bounds, partial(_pack, spec))
+        self._lists = packed_lists(joined, spec.code_bytes, partial(_pack, spec))
         self._codes = _fast_scan(spec, coarse)
         self._codes.replace_invlists(self._lists, False)
-        self._codes.ntotal = len(entries.rows)
+        self._codes.ntotal = int(joined.sizes.sum())
         # A byte for each of 16 entries in the tables of four dimensions each; floats come before them.
         self._table_bytes = 5 * 4 * spec.rotated_dimension
 
@@ -145,7 +143,7 @@ class IvfRabitqIndex:
                 for at in range(0, lists.shape[1], tables)
             ]
             found = [search_lists(self._codes, rotated[part], depth, some, accept) for some in probes]
-            scores[part], rows[part] = best_of(found, depth)
+            scores[part], rows[part] = merged(found, [0] * len(found), depth)
         return scores, rows
 
 
@@ -158,11 +156,11 @@ def _fast_scan(spec: IndexSpec, coarse: CoarseIndex) -> Any:
     return index
 
 
-def _pack(spec: IndexSpec, codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDArray[np.int64]) -> Any:
-    """An index of FAISS's over some lists, one after the other in `codes` and `rows`, which lays them out."""
+def _pack(spec: IndexSpec, part: ListRange) -> Any:
+    """An index of FAISS's over some lists, which has laid them out."""
     quantizer = faiss.IndexFlatIP(spec.rotated_dimension)  # never asked
     plain = faiss.IndexIVFRaBitQ(
-        quantizer, spec.rotated_dimension, len(bounds) - 1, faiss.METRIC_INNER_PRODUCT, True, spec.bits
+        quantizer, spec.rotated_dimension, len(part.bounds) - 1, faiss.METRIC_INNER_PRODUCT, True, spec.bits
     )
-    add_entries(plain, codes, rows, bounds)
+    add_entries(plain, part)
     return faiss.IndexIVFRaBitQFastScan(plain, BLOCK)

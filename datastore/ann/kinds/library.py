@@ -43,11 +43,11 @@ import faiss  # noqa: E402
 __all__ = [
     "CODEBOOK",
     "MEND",
-    "best_of",
     "faiss",
     "give_back_memory",
     "inner_products_by_row",
     "k_means",
+    "merged",
     "pointer",
     "read_index",
     "search_lists",
@@ -154,15 +154,17 @@ def search_lists(
     return scores, rows
 
 
-def best_of(
-    found: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], depth: int
+def merged(
+    found: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], bases: Sequence[int], depth: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The best `depth` of what several searches for the same queries found, (scores, rows) each, in no order."""
-    if len(found) == 1:
+    """The best `depth` of what several indexes found, each (scores, rows) of [queries, k] and rows from its base on."""
+    if len(found) == 1 and bases[0] == 0:
         return found[0]
     scores = np.concatenate([scores for scores, _ in found], axis=1)
-    rows = np.concatenate([rows for _, rows in found], axis=1)
-    if scores.shape[1] > depth:
+    rows = np.concatenate(
+        [np.where(rows < 0, -1, rows + base) for (_, rows), base in zip(found, bases, strict=False)], axis=1
+    )
+    if len(found) > 1 and scores.shape[1] > depth:
         scores[rows < 0] = -np.inf
         best = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
         scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)

@@ -13,40 +13,38 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datastore.ann.kinds.joined_lists import JoinedLists, ListRange
 from datastore.ann.kinds.library import faiss, pointer
 
 BLOCK = 32
 """Codes compared at once."""
-_LISTS_AT_ONCE = 256
+_ROW_BYTES = 8
 
 
-Pack = Callable[[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]], Any]
-"""Of codes, rows and bounds an index of FAISS's over those lists, which lays them out."""
+def packed_lists(joined: JoinedLists, code_bytes: int, pack: Callable[[ListRange], Any]) -> Any:
+    """FAISS's inverted lists of these codes; beside them a small part of `joined` is held.
 
-
-def packed_lists(codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDArray[np.int64], pack: Pack) -> Any:
-    """FAISS's inverted lists of uint8 [entries, code_bytes] and int64 [entries], laid out by `pack`.
-
-    List i has the entries `bounds[i]` to `bounds[i + 1]`.
+    Args:
+        pack: gives an index of FAISS's over some lists, from 0 on, which has laid them out.
     """
-    nlist, code_bytes = len(bounds) - 1, codes.shape[1]
-    sizes = np.diff(bounds)
+    sizes = joined.sizes
+    nlist = len(sizes)
     capacities = (sizes + BLOCK - 1) // BLOCK * BLOCK
-    offsets = np.concatenate([[0], np.cumsum(capacities * (code_bytes + rows.itemsize))])
+    offsets = np.concatenate([[0], np.cumsum(capacities * (code_bytes + _ROW_BYTES))])
     with _memory_file(max(int(offsets[-1]), 1)) as (name, memory):
-        for first in range(0, nlist, _LISTS_AT_ONCE):
-            last = min(first + _LISTS_AT_ONCE, nlist)
-            packed_index = pack(codes, rows, bounds[first : last + 1])
+        for part in joined.ranges():
+            packed_index = pack(part)
             blocks = faiss.downcast_InvertedLists(packed_index.invlists)
-            for number in (first + np.flatnonzero(sizes[first:last])).tolist():
-                start, packed = int(offsets[number]), int(capacities[number]) * code_bytes
-                memory[start : start + packed] = faiss.rev_swig_ptr(blocks.get_codes(number - first), packed)
-                own = rows[bounds[number] : bounds[number + 1]].view(np.uint8)
+            for number in np.flatnonzero(np.diff(part.bounds)).tolist():
+                start, packed = int(offsets[part.first + number]), int(capacities[part.first + number]) * code_bytes
+                memory[start : start + packed] = faiss.rev_swig_ptr(blocks.get_codes(number), packed)
+                own = part.rows[part.bounds[number] : part.bounds[number + 1]].view(np.uint8)
                 memory[start + packed : start + packed + len(own)] = own
         lists = faiss.OnDiskInvertedLists(nlist, code_bytes, name)
         # Its table of (size, capacity, offset) cannot be written through the binding, which hands out copies.
@@ -59,29 +57,29 @@ def packed_lists(codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDAr
     return lists
 
 
-def pack_pq4(codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDArray[np.int64]) -> Any:
+def pack_pq4(part: ListRange) -> Any:
     """For codes of 4-bit sub-quantizers, two a byte."""
-    sub_quantizers = 2 * codes.shape[1]
+    sub_quantizers = 2 * part.codes.shape[1]
     plain = faiss.IndexIVFPQ(
         faiss.IndexFlatIP(sub_quantizers),
         sub_quantizers,
-        len(bounds) - 1,
+        len(part.bounds) - 1,
         sub_quantizers,
         4,
         faiss.METRIC_INNER_PRODUCT,
     )
-    add_entries(plain, codes, rows, bounds)
+    add_entries(plain, part)
     return faiss.IndexIVFPQFastScan(plain)
 
 
-def add_entries(index: Any, codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDArray[np.int64]) -> None:
-    """Put lists, one after the other in `codes` and `rows`, into an empty index of FAISS's."""
+def add_entries(index: Any, part: ListRange) -> None:
+    """Put lists, from 0 on, into an empty index of FAISS's that does not lay them out."""
     index.is_trained = True
-    for number in range(len(bounds) - 1):
-        start, end = int(bounds[number]), int(bounds[number + 1])
+    for number, (start, end) in enumerate(pairwise(part.bounds.tolist())):
         if start < end:
-            index.invlists.add_entries(number, end - start, pointer(rows[start:end]), pointer(codes[start:end]))
-    index.ntotal = int(bounds[-1] - bounds[0])
+            rows, codes = part.rows[start:end], part.codes[start:end]
+            index.invlists.add_entries(number, end - start, pointer(rows), pointer(codes))
+    index.ntotal = len(part.rows)
 
 
 @contextmanager
