@@ -31,7 +31,7 @@ from datastore.ann.kinds.library import (
     use_threads,
 )
 from datastore.ann.kinds.list_file import Entries
-from datastore.ann.kinds.packed_lists import pack_pq4, packed_lists
+from datastore.ann.kinds.packed_lists import packed_lists
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
 
@@ -143,7 +143,7 @@ class IvfPq4Index:
         self._rotation = np.ascontiguousarray(rotation.T)
         self._copies = spec.copies
         self._nlist = spec.nlist
-        self._lists = packed_lists(joined, spec.code_bytes, pack_pq4)
+        self._lists = packed_lists(joined, spec.code_bytes)
         self._codes = _over(self._lists, int(joined.sizes.sum()), spec, codebooks)
 
     def search(

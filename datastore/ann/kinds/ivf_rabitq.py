@@ -12,7 +12,6 @@ Nothing but the centroids is trained. Files and joining are as for ivf-pq4; both
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +20,10 @@ from numpy.typing import NDArray
 
 from datastore.ann.clustering import assign, train_coarse
 from datastore.ann.kinds.coarse import CoarseIndex
-from datastore.ann.kinds.joined_lists import JoinedLists, ListRange
+from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import MEND, faiss, give_back_memory, merged, pointer, search_lists, use_threads
 from datastore.ann.kinds.list_file import Entries
-from datastore.ann.kinds.packed_lists import BLOCK, add_entries, packed_lists
+from datastore.ann.kinds.packed_lists import BLOCK, packed_lists
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
 
@@ -118,7 +117,7 @@ class IvfRabitqIndex:
         self._spec = spec
         self._coarse = coarse
         self._rotation = np.ascontiguousarray(rotation.T)
-        self._lists = packed_lists(joined, spec.code_bytes, partial(_pack, spec))
+        self._lists = packed_lists(joined, spec.code_bytes, spec.code_bytes - spec.rotated_dimension // 8)
         self._codes = _fast_scan(spec, coarse)
         self._codes.replace_invlists(self._lists, False)
         self._codes.ntotal = int(joined.sizes.sum())
@@ -154,13 +153,3 @@ def _fast_scan(spec: IndexSpec, coarse: CoarseIndex) -> Any:
     )
     index.is_trained = True
     return index
-
-
-def _pack(spec: IndexSpec, part: ListRange) -> Any:
-    """An index of FAISS's over some lists, which has laid them out."""
-    quantizer = faiss.IndexFlatIP(spec.rotated_dimension)  # never asked
-    plain = faiss.IndexIVFRaBitQ(
-        quantizer, spec.rotated_dimension, len(part.bounds) - 1, faiss.METRIC_INNER_PRODUCT, True, spec.bits
-    )
-    add_entries(plain, part)
-    return faiss.IndexIVFRaBitQFastScan(plain, BLOCK)

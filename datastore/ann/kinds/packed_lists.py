@@ -11,15 +11,14 @@ import ctypes
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.kinds.joined_lists import JoinedLists, ListRange
+from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import faiss, pointer
 
 BLOCK = 32
@@ -27,25 +26,29 @@ BLOCK = 32
 _ROW_BYTES = 8
 
 
-def packed_lists(joined: JoinedLists, code_bytes: int, pack: Callable[[ListRange], Any]) -> Any:
-    """FAISS's inverted lists of these codes; beside them a small part of `joined` is held.
+def packed_lists(joined: JoinedLists, code_bytes: int, tail_bytes: int = 0) -> Any:
+    """FAISS's inverted lists of codes of two sub-quantizers a byte; beside them a small part of `joined` is held.
 
     Args:
-        pack: gives an index of FAISS's over some lists, from 0 on, which has laid them out.
+        tail_bytes: the last of each code, which are no sub-quantizers: those of 32 codes follow the block of these.
     """
+    head_bytes = code_bytes - tail_bytes
     sizes = joined.sizes
     nlist = len(sizes)
     capacities = (sizes + BLOCK - 1) // BLOCK * BLOCK
     offsets = np.concatenate([[0], np.cumsum(capacities * (code_bytes + _ROW_BYTES))])
     with _memory_file(max(int(offsets[-1]), 1)) as (name, memory):
         for part in joined.ranges():
-            packed_index = pack(part)
+            packed_index = _pack(np.ascontiguousarray(part.codes[:, :head_bytes]), part.rows, part.bounds)
             blocks = faiss.downcast_InvertedLists(packed_index.invlists)
             for number in np.flatnonzero(np.diff(part.bounds)).tolist():
-                start, packed = int(offsets[part.first + number]), int(capacities[part.first + number]) * code_bytes
-                memory[start : start + packed] = faiss.rev_swig_ptr(blocks.get_codes(number), packed)
-                own = part.rows[part.bounds[number] : part.bounds[number + 1]].view(np.uint8)
-                memory[start + packed : start + packed + len(own)] = own
+                entries = slice(part.bounds[number], part.bounds[number + 1])
+                start, capacity = int(offsets[part.first + number]), int(capacities[part.first + number])
+                end = start + capacity * code_bytes
+                heads = faiss.rev_swig_ptr(blocks.get_codes(number), capacity * head_bytes)
+                memory[start:end] = _with_tails(heads, part.codes[entries, head_bytes:]) if tail_bytes else heads
+                own = part.rows[entries].view(np.uint8)
+                memory[end : end + len(own)] = own
         lists = faiss.OnDiskInvertedLists(nlist, code_bytes, name)
         # Its table of (size, capacity, offset) cannot be written through the binding, which hands out copies.
         address = int(lists.lists.data().this)
@@ -57,29 +60,28 @@ def packed_lists(joined: JoinedLists, code_bytes: int, pack: Callable[[ListRange
     return lists
 
 
-def pack_pq4(part: ListRange) -> Any:
-    """For codes of 4-bit sub-quantizers, two a byte."""
-    sub_quantizers = 2 * part.codes.shape[1]
+def _with_tails(heads: NDArray[np.uint8], tails: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Whole blocks of heads, each followed by its tails of [entries, tail_bytes]; zeros after the last."""
+    blocks = (len(tails) + BLOCK - 1) // BLOCK
+    filled = np.zeros((blocks * BLOCK, tails.shape[1]), np.uint8)
+    filled[: len(tails)] = tails
+    return np.concatenate([heads.reshape(blocks, -1), filled.reshape(blocks, -1)], axis=1).reshape(-1)
+
+
+def _pack(codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDArray[np.int64]) -> Any:
+    """An index of FAISS's over some lists, one after the other in `codes` and `rows`, which lays them out."""
+    sub_quantizers = 2 * codes.shape[1]
+    count = len(bounds) - 1
     plain = faiss.IndexIVFPQ(
-        faiss.IndexFlatIP(sub_quantizers),
-        sub_quantizers,
-        len(part.bounds) - 1,
-        sub_quantizers,
-        4,
-        faiss.METRIC_INNER_PRODUCT,
+        faiss.IndexFlatIP(sub_quantizers), sub_quantizers, count, sub_quantizers, 4, faiss.METRIC_INNER_PRODUCT
     )
-    add_entries(plain, part)
-    return faiss.IndexIVFPQFastScan(plain)
-
-
-def add_entries(index: Any, part: ListRange) -> None:
-    """Put lists, from 0 on, into an empty index of FAISS's that does not lay them out."""
-    index.is_trained = True
-    for number, (start, end) in enumerate(pairwise(part.bounds.tolist())):
+    plain.is_trained = True
+    for number in range(count):
+        start, end = int(bounds[number]), int(bounds[number + 1])
         if start < end:
-            rows, codes = part.rows[start:end], part.codes[start:end]
-            index.invlists.add_entries(number, end - start, pointer(rows), pointer(codes))
-    index.ntotal = len(part.rows)
+            plain.invlists.add_entries(number, end - start, pointer(rows[start:end]), pointer(codes[start:end]))
+    plain.ntotal = int(bounds[-1] - bounds[0])
+    return faiss.IndexIVFPQFastScan(plain)
 
 
 @contextmanager
