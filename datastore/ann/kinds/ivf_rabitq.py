@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _TABLE_BYTES = 8 << 20
 """Of look-up tables at once: FAISS makes one for each query and list."""
+_TABLE_BYTES_A_DIMENSION = 20
+"""16 entries for four dimensions, as floats and then as bytes."""
 
 
 class IvfRabitqTemplate:
@@ -121,8 +123,7 @@ class IvfRabitqIndex:
         self._codes = _fast_scan(spec, coarse)
         self._codes.replace_invlists(self._lists, False)
         self._codes.ntotal = int(joined.sizes.sum())
-        # A byte for each of 16 entries in the tables of four dimensions each; floats come before them.
-        self._table_bytes = 5 * 4 * spec.rotated_dimension
+        self._tables = max(1, _TABLE_BYTES // (_TABLE_BYTES_A_DIMENSION * spec.rotated_dimension))
 
     def search(
         self, queries: NDArray[np.float32], depth: int, nprobe: int, accept: NDArray[np.uint8] | None
@@ -133,13 +134,13 @@ class IvfRabitqIndex:
         depth = min(self._spec.copies * depth, max(1, self._codes.ntotal))
         scores = np.empty((len(queries), depth), np.float32)
         rows = np.empty((len(queries), depth), np.int64)
-        tables = max(1, _TABLE_BYTES // self._table_bytes)
+        tables = self._tables
         step = max(1, tables // lists.shape[1])
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
             probes = [
-                (products[part, at : at + tables], lists[part, at : at + tables])
-                for at in range(0, lists.shape[1], tables)
+                (np.ascontiguousarray(products[part, some]), np.ascontiguousarray(lists[part, some]))
+                for some in (slice(at, at + tables) for at in range(0, lists.shape[1], tables))
             ]
             found = [search_lists(self._codes, rotated[part], depth, some, accept) for some in probes]
             scores[part], rows[part] = merged(found, [0] * len(found), depth)
