@@ -23,7 +23,7 @@ from datastore.store.durable import replace_file
 MANIFEST_NAME = "manifest.json"
 FORMAT_NAME = "pergamon"
 FORMAT_VERSION = 1
-SUPPORTED_FEATURES = frozenset({"ivf-pq4"})
+SUPPORTED_FEATURES = frozenset({"ivf-pq4", "ivf-rabitq"})
 """Features that a store may require of its reader beyond the base format; version 1 has none yet."""
 
 _CHECKSUM_NAME = "manifest_xxh3_128"

@@ -48,6 +48,7 @@ def _table(described: StoreInfo) -> Table:
     table.add_row("encoder", f"{encoder.name}, {encoder.dimension} dimensions, {encoder.pooling} pooling")
     table.add_row("encoder revision", encoder.revision)
     table.add_row("index", f"{described.index}: {described.index_reason}")
+    table.add_row("index in memory", human_bytes(described.index_memory_bytes))
     table.add_row("bm25", ", ".join(f"{key} {value}" for key, value in described.bm25.items()))
     table.add_section()
     for part, size in described.bytes_by_part.items():

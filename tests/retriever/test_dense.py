@@ -19,6 +19,7 @@ KINDS = {
     "ivf-pq": {"kind": "ivf-pq", "nlist": 16, "pq_m": 64},
     "ivf-pq4": {"kind": "ivf-pq4", "nlist": 32},
     "ivf-pq4, one copy": {"kind": "ivf-pq4", "nlist": 32, "copies": 1},
+    "ivf-rabitq": {"kind": "ivf-rabitq", "nlist": 32},
 }
 
 
