@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from bench.ann.measure import EngineResult, Point
 from bench.ann.results import Results, read_results
+from bench.ann.scaling import read_scaling
 from datastore.ann.spec import IndexSpec, choose_index
 from datastore.config import IndexConfig
 from datastore.plan.calibration import (
@@ -38,14 +39,30 @@ from datastore.plan.calibration import (
 )
 from datastore.plan.layout import coarse_code_bytes, memory_parts
 
-ENGINES = {"ivf-pq4": "pergamon", "ivf-pq": "compactds"}
+ENGINES = {"ivf-pq4": "pergamon", "ivf-pq": "compactds", "ivf-rabitq": "pergamon-rabitq"}
 """Kind -> the engine of `bench ann` that has it."""
 OUT = Path(__file__).parents[2] / "datastore" / "plan" / CALIBRATION_NAME
 MICRO = Path(__file__).parents[1] / "results" / "plan-micro.json"
 _BETTER = 0.99
 """Of the squared error, what more columns must at least come down to."""
-QUERIES_AT_ONCE = 1024
-"""In work together while a batch is measured: 512 in each of two threads (bench/ann/peers/pergamon.py)."""
+QUERIES_AT_ONCE, CANDIDATES_AT_ONCE = 1024, 1 << 16
+"""Of a thread while a batch is measured (bench/ann/peers/pergamon.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was measured of one kind on one collection of vectors."""
+
+    source: str
+    kind: str
+    spec: IndexSpec
+    passages: int
+    engine: EngineResult
+
+    def samples(self) -> list[Sample]:
+        """The warm points."""
+        idle = self.engine.idle_bytes
+        return [Sample(self.spec, self.passages, point, idle) for point in self.engine.points if not point.cold]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +86,60 @@ class Sample:
     def code_bytes(self) -> float:
         return self.probes * self.spec.copies * self.passages / self.spec.nlist * self.spec.code_bytes
 
+    @property
+    def deepest(self) -> float:
+        """The depth of recall@100, which was measured in the same process."""
+        return max(self.depth, 100.0)
+
+    @property
+    def queries_at_once(self) -> float:
+        """Searched for by both threads together (bench/ann/peers/pergamon.py)."""
+        return 2 * min(QUERIES_AT_ONCE, CANDIDATES_AT_ONCE // self.deepest)
+
 
 def main(
     results: Annotated[list[Path], typer.Argument(help="JSON files of `pergamon bench ann`.")],
     micro: Annotated[Path, typer.Option(help="JSON file of `python -m bench.plan.micro`.")] = MICRO,
     out: Annotated[Path, typer.Option(help="The file to write.")] = OUT,
 ) -> None:
-    measured = [(path.name, read_results(path)) for path in results]
-    small = json.loads(micro.read_text(encoding="utf-8"))
-    times = _shared(small)
-    command = "python -m bench.plan.calibrate " + " ".join(f"bench/results/{path.name}" for path in results)
-    machine = measured[0][1].machine
-    calibrated = Calibration(
-        command=command,
-        machine=f"{machine['cpu']} ({machine['simd']}), {machine['logical_cpus']} logical processors",
-        kinds={kind: fit_kind(kind, measured, times) for kind in ENGINES if samples_of(kind, measured)},
-        **times,
-    )
+    runs = [run for path in results for run in read_runs(path)]
+    calibrated = calibrate(runs, json.loads(micro.read_text(encoding="utf-8")))
     out.write_text(json.dumps(asdict(calibrated), indent=1) + "\n", encoding="utf-8")
     for kind, cost in calibrated.kinds.items():
         typer.echo(f"{kind}: {cost.single}, batch {cost.batch}, {cost.workspace}")
+
+
+def calibrate(runs: Sequence[Run], small: dict[str, Any]) -> Calibration:
+    """Of runs, and of what `bench.plan.micro` measured."""
+    times = _shared(small)
+    names = dict.fromkeys(run.source for run in runs)
+    machine = small["machine"]
+    kinds = {kind: [run for run in runs if run.kind == kind] for kind in ENGINES}
+    return Calibration(
+        command="python -m bench.plan.calibrate " + " ".join(f"bench/results/{name}" for name in names),
+        machine=f"{machine['cpu']} ({machine['simd']}), {machine['logical_cpus']} logical processors",
+        kinds={kind: fit_kind(own, times) for kind, own in kinds.items() if own},
+        **times,
+    )
+
+
+def read_runs(path: Path) -> list[Run]:
+    """Those of our kinds in a file of `bench ann`, or of `bench ann-scaling`."""
+    if "sizes" in json.loads(path.read_text(encoding="utf-8")):
+        sizes = read_scaling(path).sizes
+        return [Run(path.name, size.spec["kind"], IndexSpec(**size.spec), size.vectors, size.engine) for size in sizes]
+    results = read_results(path)
+    kinds = {engine: kind for kind, engine in ENGINES.items()}
+    measured = [(kinds[engine.engine], engine) for engine in results.engines if engine.engine in kinds]
+    return [_run(path.name, kind, results, engine) for kind, engine in measured]
+
+
+def _run(name: str, kind: str, results: Results, engine: EngineResult) -> Run:
+    passages, dimension = results.dataset["vectors_count"], results.dataset["dimension"]
+    params = engine.build.params
+    settings = {key: params[key] for key in ("nlist", "pq_m", "copies", "bits") if params.get(key) is not None}
+    spec = choose_index(IndexConfig(kind=kind, **settings), passages, dimension)  # type: ignore[arg-type]
+    return Run(name, kind, spec, passages, engine)
 
 
 def _shared(small: dict[str, Any]) -> dict[str, Linear]:
@@ -113,46 +164,21 @@ def _shared(small: dict[str, Any]) -> dict[str, Linear]:
     }
 
 
-def samples_of(kind: str, measured: Sequence[tuple[str, Results]]) -> list[Sample]:
-    """The warm points of the kind's engine."""
-    found = []
-    for _, results in measured:
-        for engine in results.engines:
-            if engine.engine == ENGINES[kind]:
-                found += _samples(kind, results, engine)
-    return found
-
-
-def _samples(kind: str, results: Results, engine: EngineResult) -> list[Sample]:
-    passages, dimension = results.dataset["vectors_count"], results.dataset["dimension"]
-    params = engine.build.params
-    settings = {name: params[name] for name in ("nlist", "pq_m", "copies") if params.get(name) is not None}
-    spec = choose_index(IndexConfig(kind=kind, **settings), passages, dimension)  # type: ignore[arg-type]
-    return [Sample(spec, passages, point, engine.idle_bytes) for point in engine.points if not point.cold]
-
-
-def fit_kind(kind: str, measured: Sequence[tuple[str, Results]], times: dict[str, Linear]) -> KindCost:
-    samples = samples_of(kind, measured)
+def fit_kind(runs: Sequence[Run], times: dict[str, Linear]) -> KindCost:
+    samples = [sample for run in runs for sample in run.samples()]
     rows = [[1.0, one.code_bytes, one.depth, one.probes] for one in samples]
     alone = [1e3 * one.point.p50_ms for one in samples]
     batch = [1e6 / one.point.queries_per_second for one in samples]
-    exact = [times["exact"].at(2 * one.spec.dimension * one.depth) for one in samples]
     coarse = [_coarse(one.spec, times) for one in samples]
-    single_known = [one[0] + products for one, products in zip(coarse, exact, strict=True)]
-    batch_known = [one[1] for one in coarse]
+    products = [times["exact"].at(2 * one.spec.dimension * one.depth) for one in samples]
     beside = [one.point.anonymous_bytes - one.idle_bytes - _index_bytes(one) for one in samples]
-    searched = [[1.0, QUERIES_AT_ONCE * one.probes, QUERIES_AT_ONCE * max(one.depth, 100.0)] for one in samples]
+    searched = [[1.0, one.queries_at_once * one.probes, one.queries_at_once * one.deepest] for one in samples]
     return KindCost(
-        engine=ENGINES[kind],
-        single=_scan(fit(rows, alone, single_known)),
-        batch=_scan(fit(rows, batch, batch_known)),
+        engine=runs[0].engine.engine,
+        single=_scan(fit(rows, alone, [one[0] + exact for one, exact in zip(coarse, products, strict=True)])),
+        batch=_scan(fit(rows, batch, [one[1] for one in coarse])),
         workspace=Workspace(*fit(searched, beside)),
-        measured=tuple(
-            sorted(
-                (_measured(name, kind, results) for name, results in measured if samples_of(kind, [(name, results)])),
-                key=lambda one: one.passages,
-            )
-        ),
+        measured=tuple(sorted(map(_measured, runs), key=lambda one: one.passages)),
     )
 
 
@@ -172,10 +198,9 @@ def _index_bytes(one: Sample) -> float:
     return sum(memory_parts(one.spec, one.passages, 1).values())
 
 
-def _measured(name: str, kind: str, results: Results) -> Measured:
-    samples = samples_of(kind, [(name, results)])
-    points = [(OperatingPoint(one.point.recall, one.probes, one.depth), one.point.p50_ms) for one in samples]
-    return Measured(name, samples[0].passages, samples[0].spec.nlist, front(points))
+def _measured(run: Run) -> Measured:
+    points = [(OperatingPoint(one.point.recall, one.probes, one.depth), one.point.p50_ms) for one in run.samples()]
+    return Measured(run.source, run.passages, run.spec.nlist, front(points))
 
 
 def fit(rows: Sequence[Sequence[float]], values: Sequence[float], known: Sequence[float] | None = None) -> list[float]:

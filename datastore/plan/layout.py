@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from datastore.ann.spec import IndexSpec
-from datastore.errors import InvalidArgument
 
 Parts = Mapping[str, float]
 """Name -> bytes."""
@@ -28,12 +27,7 @@ _FAISS_LIST = 112
 
 
 def memory_parts(spec: IndexSpec, passages: int, segments: int) -> Parts:
-    """What a process has in memory that serves so many passages in so many segments, of an index with `spec`.
-
-    Raises:
-        InvalidArgument: nothing is known about the kind.
-    """
-    _known(spec)
+    """What a process has in memory that serves so many passages in so many segments, of an index with `spec`."""
     if spec.kind == "flat":
         return {"vectors": 2 * spec.dimension * passages}
     if spec.kind == "ivf-pq":
@@ -55,21 +49,20 @@ def memory_parts(spec: IndexSpec, passages: int, segments: int) -> Parts:
         "centroids": 4 * spec.nlist * spec.dimension,
         "coarse codes": coded,
         "codebooks and tables": _LIST_ENTRY * spec.nlist
-        + 8 * spec.pq_m * spec.dimension
+        + _rotation_bytes(spec)
         + 128 * spec.pq_m
         + (32 * spec.dimension if coded else 0),
     }
 
 
 def coarse_code_bytes(spec: IndexSpec) -> int:
-    """Of the 4-bit codes by which ivf-pq4 finds the nearest lists; 0 where all centroids are compared."""
-    coded = spec.kind == "ivf-pq4" and spec.nlist > COARSE_FLAT_MAX_LISTS and spec.dimension % 4 == 0
+    """Of the 4-bit codes by which all kinds but ivf-pq find the nearest lists; 0 where all centroids are compared."""
+    coded = spec.kind != "ivf-pq" and spec.nlist > COARSE_FLAT_MAX_LISTS and spec.dimension % 4 == 0
     return -(-spec.nlist // BLOCK) * BLOCK * spec.dimension // 4 if coded else 0
 
 
 def disk_parts(spec: IndexSpec, passages: int, segments: int) -> Parts:
     """Bytes of vectors, codes and template on disk (docs/FORMAT.md)."""
-    _known(spec)
     vectors = {"exact vectors": 2.0 * spec.dimension * passages}
     if spec.kind == "flat":
         return vectors
@@ -78,9 +71,8 @@ def disk_parts(spec: IndexSpec, passages: int, segments: int) -> Parts:
         codes = (spec.code_bytes + _ROW_ID) * passages + segments * per_segment
         return {**vectors, "codes": codes, "template": 4 * spec.nlist * spec.dimension + per_segment}
     entries = spec.copies * passages
-    codebooks = (
-        8 * spec.pq_m * spec.dimension + 128 * spec.pq_m + (64 * spec.dimension if coarse_code_bytes(spec) else 0)
-    )
+    coded = 64 * spec.dimension if coarse_code_bytes(spec) else 0
+    codebooks = _rotation_bytes(spec) + 128 * spec.pq_m + coded
     return {
         **vectors,
         "codes": (spec.code_bytes + 4) * entries + 4 * spec.nlist * segments,
@@ -122,13 +114,8 @@ def gpu_pq_m(dimension: int) -> int:
     return max(m for m in GPU_CODE_BYTES if dimension % m == 0 and m <= max(1, dimension // 6))
 
 
-def _known(spec: IndexSpec) -> None:
-    if spec.kind not in {"flat", "ivf-pq", "ivf-pq4"}:
-        raise InvalidArgument(
-            f"the planner does not know the layout of {spec.kind}",
-            mend="plan for flat, ivf-pq or ivf-pq4",
-            field="index",
-        )
+def _rotation_bytes(spec: IndexSpec) -> int:
+    return 4 * spec.dimension * (2 * spec.pq_m if spec.kind == "ivf-pq4" else spec.rotated_dimension)
 
 
 def _padding(length: float) -> float:

@@ -9,6 +9,7 @@ from datastore.ann.spec import FLAT_MAX_PASSAGES
 from datastore.plan.calibration import Calibration
 from datastore.plan.request import PlanRequest, Size
 from datastore.plan.results import ShapePlan
+from datastore.plan.search import UNMEASURED
 from datastore.quantities import human_bytes
 
 _FAR = 3.0
@@ -64,6 +65,8 @@ def of_all(request: PlanRequest, size: Size, shapes: Sequence[ShapePlan], calibr
             f"{size.passages / largest:,.0f} times the largest size measured ({largest:,} vectors): bytes are "
             "arithmetic and hold, times are extrapolated and may be off by a factor"
         )
+    kinds = {planned.index.kind for planned in shapes if planned.search.on == "cpu"} - {"flat", *calibrated.kinds}
+    found += [f"no search of {kind} was measured: its times are those of {UNMEASURED}" for kind in sorted(kinds)]
     if request.passages is None and request.tokens_per_passage is None:
         found.append(
             f"passages are counted as full, {size.tokens_a_passage:,.0f} tokens each; documents end, and short ones "

@@ -132,7 +132,7 @@ class Shape:
     def _segments(self, shards: int) -> Segments:
         passages, limit = self._size.passages, self._request.segment_passages
         most = shards * (SEGMENTS_SEARCHED_APART if self._spec.kind == "ivf-pq" else SEGMENTS_A_SHARD)
-        if limit is None and (own := _segments_of_a_build(passages)) <= most:
+        if limit is None and (own := segments_of_a_build(passages)) <= most:
             return Segments(None, own, math.ceil(own / shards))
         limit = limit or 1 << math.ceil(math.log2(passages / most))
         total = math.ceil(passages / limit)
@@ -224,7 +224,7 @@ class Shape:
         )
 
 
-def _segments_of_a_build(passages: int) -> int:
+def segments_of_a_build(passages: int) -> int:
     """How many segments a build with its own limits makes."""
     done = count = 0
     config = SegmentConfig()

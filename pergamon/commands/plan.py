@@ -46,6 +46,9 @@ def plan(
     index: IndexKind = typer.Option(IndexKind.AUTO, "--index", help="Kind of ANN index."),
     nlist: int | None = typer.Option(None, "--nlist", help="Its lists (default by size)."),
     pq_m: int | None = typer.Option(None, "--pq-m", help="Sub-quantizers of a code (default by dimension)."),
+    index_memory: str | None = typer.Option(
+        None, "--index-memory", help="Memory that the open index may take, all shards together, as 2TiB."
+    ),
     segment_passages: str | None = typer.Option(None, "--segment-passages", help="Passages in a segment at most."),
     encoder_params: str | None = typer.Option(
         None, "--encoder-params", help="The encoder's parameters outside of its embeddings: 85M (default by --dim)."
@@ -83,7 +86,7 @@ def plan(
         given |= sample.constants
         dim = sample.dimension if dim is None else dim
         tokens_per_passage = sample.tokens_per_passage if tokens_per_passage is None else tokens_per_passage
-    settings = load_config(None, {"index": {"kind": index.value, "nlist": nlist, "pq_m": pq_m}})
+    settings = load_config(None, {"index": {"kind": index.value, "nlist": nlist, "pq_m": pq_m, "memory": index_memory}})
     request = PlanRequest(
         tokens=_count(tokens, "tokens"),
         passages=_count(passages, "passages"),
