@@ -153,7 +153,7 @@ def _hours(hours: float) -> str:
 
 
 def _assumptions(plan: Plan) -> Table:
-    table = Table(title="It rests on", title_justify="left", show_header=False, box=None, pad_edge=False)
+    table = Table(title="it rests on", title_justify="left", show_header=False, box=None, pad_edge=False)
     for basis in ("given", "assumed", "published", "measured"):
         for constant in plan.assumptions:
             if constant.basis == basis:
