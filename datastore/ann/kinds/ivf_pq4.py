@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ann.clustering import assign, train_coarse
+from datastore.ann.index import Cover
 from datastore.ann.kinds.coarse import CoarseIndex
+from datastore.ann.kinds.covering import ListRows, covering_lists
 from datastore.ann.kinds.library import (
     CODEBOOK,
     MEND,
@@ -125,7 +127,8 @@ class IvfPq4Template:
         bases = np.cumsum([0, *(file.rows for file in vectors)])
         joined = _join(parts, bases, self._spec)
         del parts
-        index = IvfPq4Index(self._spec, self._coarse, self._rotation, self._codebooks, joined)
+        list_rows = ListRows(paths, vectors)
+        index = IvfPq4Index(self._spec, self._coarse, self._rotation, self._codebooks, joined, list_rows=list_rows)
         del joined
         give_back_memory()
         return index
@@ -194,7 +197,10 @@ class IvfPq4Index:
         rotation: NDArray[np.float32],
         codebooks: NDArray[np.float32],
         entries: _Entries,
+        *,
+        list_rows: ListRows,
     ) -> None:
+        self._list_rows = list_rows
         self._coarse = coarse
         self._rotation = np.ascontiguousarray(rotation.T)
         self._copies = spec.copies
@@ -207,11 +213,28 @@ class IvfPq4Index:
         self, queries: NDArray[np.float32], depth: int, nprobe: int, accept: NDArray[np.uint8] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         use_threads(1)
-        products, lists = self._coarse.search(queries, min(nprobe, self._nlist))
+        return self._search(queries, depth, self._coarse.search(queries, min(nprobe, self._nlist)), accept)
+
+    def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int64]:
+        return self._list_rows.count(accept, self._nlist)
+
+    def search_covering(
+        self, queries: NDArray[np.float32], depth: int, cover: Cover
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        use_threads(1)
+        return self._search(queries, depth, covering_lists(self._coarse, queries, cover), cover.accept)
+
+    def _search(
+        self,
+        queries: NDArray[np.float32],
+        depth: int,
+        probes: tuple[NDArray[np.float32], NDArray[np.int64]],
+        accept: NDArray[np.uint8] | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         rotated = queries @ self._rotation
         rotated[~rotated.any(axis=1), 0] = _NO_DIRECTION  # of look-up tables of nothing but zeros FAISS makes no scores
         depth = min(self._copies * depth, max(1, self._codes.ntotal))
-        return search_lists(self._codes, rotated, depth, (products, lists), accept)
+        return search_lists(self._codes, rotated, depth, probes, accept)
 
 
 def _over(lists: Any, entries: int, spec: IndexSpec, codebooks: NDArray[np.float32]) -> Any:
