@@ -54,9 +54,15 @@ OnProgress = Callable[[BuildProgress], None]
 
 
 def build(
-    inputs: Sequence[str], store: Path, config: BuildConfig, on_progress: OnProgress = lambda _: None
+    inputs: Sequence[str],
+    store: Path,
+    config: BuildConfig,
+    on_progress: OnProgress = lambda _: None,
+    encoder: Encoder | None = None,
 ) -> Manifest:
     """Build a new datastore from `inputs` in the folder `store`; return its first generation.
+
+    Its vectors come from the encoder that `config` names, or from the one that is given.
 
     Until the last step the folder has no manifest, so it holds no datastore: a killed build leaves what the next
     one sweeps away.
@@ -72,7 +78,7 @@ def build(
     documents = open_inputs(inputs, rejects, max_document_bytes=config.input.max_document_bytes)
     _refuse_store_in_input(inputs, store)
     check_analyzer(config.bm25.analyzer)
-    encoder = open_encoder(config.encoder)
+    encoder = encoder or open_encoder(config.encoder)
     check_index(config.index, encoder.fingerprint.dimension)
     with _storage_errors(store), write_lock(store):
         _refuse_occupied(store)

@@ -19,7 +19,8 @@ from datastore.filters.predicate import Predicate
 from datastore.store.reader import StoreReader
 from retriever.api import Fusion
 from retriever.batching import Batcher
-from retriever.dense import DEFAULT_CANDIDATE_DEPTH, Accepted, DenseSearch, Found
+from retriever.dense import DEFAULT_CANDIDATE_DEPTH, DenseSearch, Found
+from retriever.filtered import Accepted
 from retriever.fusion import rank
 from retriever.shard import Bm25Query, Candidate, DenseQuery, ShardInfo, ShardQuery, ShardResult
 
