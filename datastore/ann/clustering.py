@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from datastore.ann.kinds.coarse import CoarseIndex
 from datastore.ann.kinds.library import inner_products_by_row, k_means
+from datastore.ann.kinds.probing import train_margins
 
 Vectors = NDArray[np.float32]
 
@@ -36,7 +37,7 @@ def train_coarse(sample: Vectors, nlist: int, seed: int) -> CoarseIndex:
     for _ in range(_MENDING_ROUNDS):
         nearest = CoarseIndex(centroids, seed).search(sample, 1)[1][:, 0]
         centroids = _unit(_sums(sample, nearest, centroids))
-    return CoarseIndex(centroids, seed)
+    return CoarseIndex(centroids, seed, margins=train_margins(centroids, sample, seed))
 
 
 def assign(coarse: CoarseIndex, vectors: Vectors, copies: int, spill_weight: float) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from datastore.build import BuildProgress
 from datastore.build import build as build_datastore
 from datastore.config import load_config
 from datastore.store.manifest import Manifest
-from pergamon.output import ERRORS, human_bytes, print_json, progress_bar
+from pergamon.output import ERRORS, human_bytes, print_json, progress_bar, to_plain
 
 EXAMPLES = """
 **Examples**
@@ -116,6 +116,7 @@ def _report(store: Path, manifest: Manifest, seconds: float, as_json: bool) -> N
                 "index": manifest.index.describe(),
                 "index_reason": manifest.index.reason,
                 "index_memory_bytes": index_bytes(manifest.index, manifest.passages),
+                "operating_curve": to_plain(manifest.operating_curve) if manifest.operating_curve else None,
                 "bytes": size,
                 "seconds": round(seconds, 3),
             }

@@ -24,6 +24,7 @@ from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import MEND, faiss, give_back_memory, merged, pointer, search_lists, use_threads
 from datastore.ann.kinds.list_file import Entries
 from datastore.ann.kinds.packed_lists import BLOCK, packed_lists
+from datastore.ann.kinds.probing import ranks
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
 
@@ -53,16 +54,20 @@ class IvfRabitqTemplate:
             raise DataLoss(f"the manifest names no template for the index {spec.kind}", mend=MEND)
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                centroids, codebooks, rotation = (
-                    arrays[name] for name in ("centroids", "coarse_codebooks", "rotation")
+                centroids, codebooks, margins, rotation = (
+                    arrays[name] for name in ("centroids", "coarse_codebooks", "margins", "rotation")
                 )
         except Exception as error:  # a damaged archive raises errors of many classes, those of zlib among them
             raise DataLoss(f"{path} cannot be read: {error}", mend=MEND) from None
-        seen = (centroids.shape, rotation.shape)
-        wanted = ((spec.nlist, spec.rotated_dimension), (spec.rotated_dimension, spec.dimension))
+        seen = (centroids.shape, margins.shape, rotation.shape)
+        wanted = (
+            (spec.nlist, spec.rotated_dimension),
+            ranks(spec.nlist).shape,
+            (spec.rotated_dimension, spec.dimension),
+        )
         if seen != wanted:
-            raise DataLoss(f"{path} has centroids and rotation {seen}; wanted {wanted}", mend=MEND)
-        return cls(spec, CoarseIndex(centroids, spec.seed, codebooks), rotation)
+            raise DataLoss(f"{path} has centroids, margins and rotation {seen}; wanted {wanted}", mend=MEND)
+        return cls(spec, CoarseIndex(centroids, spec.seed, codebooks, margins), rotation)
 
     @classmethod
     def train(cls, spec: IndexSpec, sample: NDArray[np.float32]) -> IvfRabitqTemplate:
@@ -76,6 +81,7 @@ class IvfRabitqTemplate:
                 file,
                 centroids=self._coarse.centroids,
                 coarse_codebooks=self._coarse.codebooks,
+                margins=self._coarse.margins,
                 rotation=self._rotation,
             )
         return True
@@ -130,7 +136,7 @@ class IvfRabitqIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         use_threads(1)
         rotated = queries @ self._rotation
-        products, lists = self._coarse.search(rotated, min(nprobe, self._spec.nlist))
+        products, lists = self._coarse.probes(rotated, min(nprobe, self._spec.nlist))
         depth = min(self._spec.copies * depth, max(1, self._codes.ntotal))
         scores = np.empty((len(queries), depth), np.float32)
         rows = np.empty((len(queries), depth), np.int64)
