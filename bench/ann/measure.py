@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.ann.dataset import Dataset
-from bench.ann.peers.registry import ENGINES
+from bench.ann.peers.registry import ENGINES, OWN
 from bench.ann.process import EngineProcess
 from bench.ann.truth import drop_repeats, exact_scores, recall
 from datastore.errors import InvalidArgument
@@ -42,8 +42,7 @@ class Setup:
     cold: bool = False
 
     def process(self, engine: str) -> EngineProcess:
-        own = engine == "pergamon"
-        return EngineProcess(engine, None if own else self.peers_python, self.cores, self.memory_cgroup)
+        return EngineProcess(engine, None if engine in OWN else self.peers_python, self.cores, self.memory_cgroup)
 
 
 @dataclass(frozen=True, slots=True)

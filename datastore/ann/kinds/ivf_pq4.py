@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ann.clustering import assign, train_coarse
+from datastore.ann.index import Cover
 from datastore.ann.kinds.coarse import CoarseIndex
+from datastore.ann.kinds.covering import ListRows, covering_lists
 from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import (
     CODEBOOK,
@@ -128,8 +130,9 @@ class IvfPq4Template:
         return True
 
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> IvfPq4Index:
+        list_rows = ListRows(paths, vectors)
         with JoinedLists(paths, [file.rows for file in vectors], self._spec) as joined:
-            index = IvfPq4Index(self._spec, self._coarse, self._rotation, self._codebooks, joined)
+            index = IvfPq4Index(self._spec, self._coarse, self._rotation, self._codebooks, joined, list_rows=list_rows)
         give_back_memory()
         return index
 
@@ -144,7 +147,10 @@ class IvfPq4Index:
         rotation: NDArray[np.float32],
         codebooks: NDArray[np.float32],
         joined: JoinedLists,
+        *,
+        list_rows: ListRows,
     ) -> None:
+        self._list_rows = list_rows
         self._coarse = coarse
         self._rotation = np.ascontiguousarray(rotation.T)
         self._copies = spec.copies
@@ -159,7 +165,24 @@ class IvfPq4Index:
         self, queries: NDArray[np.float32], depth: int, nprobe: int, accept: NDArray[np.uint8] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         use_threads(1)
-        probes = self._coarse.probes(queries, min(nprobe, self._nlist))
+        return self._search(queries, depth, self._coarse.probes(queries, min(nprobe, self._nlist)), accept)
+
+    def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int64]:
+        return self._list_rows.count(accept, self._nlist)
+
+    def search_covering(
+        self, queries: NDArray[np.float32], depth: int, cover: Cover
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        use_threads(1)
+        return self._search(queries, depth, covering_lists(self._coarse, queries, cover), cover.accept)
+
+    def _search(
+        self,
+        queries: NDArray[np.float32],
+        depth: int,
+        probes: tuple[NDArray[np.float32], NDArray[np.int64]],
+        accept: NDArray[np.uint8] | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         rotated = queries @ self._rotation
         rotated[:, 0] += _NO_DIRECTION  # of look-up tables of nothing but zeros FAISS makes no scores
         codes = self._alone if len(queries) == 1 else self._together

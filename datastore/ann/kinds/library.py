@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ __all__ = [
     "give_back_memory",
     "inner_products_by_row",
     "k_means",
+    "merged",
     "pointer",
     "read_index",
     "search_lists",
@@ -159,6 +161,23 @@ def _probing_some(nprobe: int, accept: NDArray[np.uint8]) -> Any:
 
 _probing = functools.lru_cache(1024)(lambda nprobe: faiss.SearchParametersIVF(nprobe=nprobe))
 """Kept, as making one takes some microseconds."""
+
+
+def merged(
+    found: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], bases: Sequence[int], depth: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The best `depth` of what several indexes found, each (scores, rows) of [queries, k] and rows from its base on."""
+    if len(found) == 1 and bases[0] == 0:
+        return found[0]
+    scores = np.concatenate([scores for scores, _ in found], axis=1)
+    rows = np.concatenate(
+        [np.where(rows < 0, -1, rows + base) for (_, rows), base in zip(found, bases, strict=False)], axis=1
+    )
+    if len(found) > 1 and scores.shape[1] > depth:
+        scores[rows < 0] = -np.inf
+        best = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
+        scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
+    return scores, rows
 
 
 def give_back_memory() -> None:
