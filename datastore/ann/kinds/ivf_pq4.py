@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from datastore.ann.clustering import assign, train_coarse
 from datastore.ann.kinds.coarse import CoarseIndex
+from datastore.ann.kinds.gpu import Gpus
 from datastore.ann.kinds.library import (
     CODEBOOK,
     MEND,
@@ -30,11 +31,13 @@ from datastore.ann.kinds.library import (
     train_rotation,
     use_threads,
 )
+from datastore.ann.kinds.on_gpus import ByteLists, assigner, for_building, load_half_byte_codes, place
 from datastore.ann.kinds.packed_lists import packed_lists
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
 
 if TYPE_CHECKING:
+    from datastore.ann.index import AnnIndex
     from datastore.store.vectors import VectorFile
 
 _NO_DIRECTION = np.float32(1e-10)
@@ -49,9 +52,15 @@ class IvfPq4Template:
     exact = False
 
     def __init__(
-        self, spec: IndexSpec, coarse: CoarseIndex, rotation: NDArray[np.float32], codebooks: NDArray[np.float32]
+        self,
+        spec: IndexSpec,
+        coarse: CoarseIndex,
+        rotation: NDArray[np.float32],
+        codebooks: NDArray[np.float32],
+        gpus: Gpus | None = None,
     ) -> None:
         self._spec = spec
+        self._gpus = gpus
         self._coarse = coarse
         self._rotation = rotation
         """float32 [2 * pq_m, dimension]."""
@@ -59,7 +68,7 @@ class IvfPq4Template:
         """float32 [pq_m, CODEBOOK, 2]."""
 
     @classmethod
-    def load(cls, spec: IndexSpec, path: Path | None) -> IvfPq4Template:
+    def load(cls, spec: IndexSpec, path: Path | None, gpus: Gpus | None = None) -> IvfPq4Template:
         if path is None:
             raise DataLoss(f"the manifest names no template for the index {spec.kind}", mend=MEND)
         try:
@@ -76,17 +85,17 @@ class IvfPq4Template:
         )
         if seen != wanted:
             raise DataLoss(f"{path} has centroids, rotation and codebooks {seen}; wanted {wanted}", mend=MEND)
-        return cls(spec, CoarseIndex(centroids, spec.seed, coarse_codebooks), rotation, codebooks)
+        return cls(spec, CoarseIndex(centroids, spec.seed, coarse_codebooks), rotation, codebooks, gpus)
 
     @classmethod
-    def train(cls, spec: IndexSpec, sample: NDArray[np.float32]) -> IvfPq4Template:
-        coarse = train_coarse(sample, spec.nlist, spec.seed)
+    def train(cls, spec: IndexSpec, sample: NDArray[np.float32], gpus: Gpus | None = None) -> IvfPq4Template:
+        coarse = train_coarse(sample, spec.nlist, spec.seed, for_building(gpus, spec))
         chosen = np.sort(np.random.default_rng(spec.seed).permutation(len(sample))[:_RESIDUALS])
         vectors = sample[chosen]
         lists = assign(coarse, vectors, spec.copies, spec.spill_weight)
         residuals = np.concatenate([vectors - coarse.centroids[lists[:, copy]] for copy in range(spec.copies)])
         rotation = train_rotation(residuals, 2 * spec.pq_m, spec.pq_m, spec.seed)
-        return cls(spec, coarse, rotation, train_codebooks(residuals @ rotation.T, spec.pq_m, spec.seed))
+        return cls(spec, coarse, rotation, train_codebooks(residuals @ rotation.T, spec.pq_m, spec.seed), gpus)
 
     def save(self, path: Path) -> bool:
         with path.open("wb") as file:
@@ -104,9 +113,10 @@ class IvfPq4Template:
         faiss.copy_array_to_vector(self._codebooks.reshape(-1), quantizer.centroids)
         lists, rows, codes = [np.empty(0, np.int64)], [np.empty(0, np.int64)], []
         start = 0
+        coarse = assigner(self._gpus, self._spec, self._coarse.centroids) or self._coarse
         for block in vectors:
             exact = block.astype(np.float32)
-            assigned = assign(self._coarse, exact, self._spec.copies, self._spec.spill_weight)
+            assigned = assign(coarse, exact, self._spec.copies, self._spec.spill_weight)
             for copy in range(self._spec.copies):
                 residuals = exact - self._coarse.centroids[assigned[:, copy]]
                 codes.append(quantizer.compute_codes(np.ascontiguousarray(residuals @ self._rotation.T)))
@@ -120,15 +130,29 @@ class IvfPq4Template:
         ).write(path, self._spec)
         return True
 
-    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> IvfPq4Index:
+    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
         parts = [_Entries.read(path, self._spec, file.rows) for path, file in zip(paths, vectors, strict=True)]
         bases = np.cumsum([0, *(file.rows for file in vectors)])
         joined = _join(parts, bases, self._spec)
         del parts
-        index = IvfPq4Index(self._spec, self._coarse, self._rotation, self._codebooks, joined)
+        index = self._over(joined, int(bases[-1]))
         del joined
         give_back_memory()
         return index
+
+    def _over(self, entries: _Entries, passages: int) -> AnnIndex:
+        return place(
+            self._gpus,
+            self._spec,
+            passages,
+            IvfPq4Index(self._spec, self._coarse, self._rotation, self._codebooks, entries),
+            lambda gpus, plan: load_half_byte_codes(
+                gpus,
+                plan,
+                ByteLists(self._coarse.centroids, self._rotation, self._codebooks, plan.code_bytes),
+                (entries.lists, entries.rows, entries.codes),
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)

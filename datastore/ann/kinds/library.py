@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ __all__ = [
     "give_back_memory",
     "inner_products_by_row",
     "k_means",
+    "merged",
     "pointer",
     "read_index",
     "search_lists",
@@ -64,20 +66,27 @@ def use_threads(count: int) -> None:
     faiss.omp_set_num_threads(count)
 
 
-def k_means(vectors: NDArray[np.float32], count: int, rounds: int, seed: int) -> NDArray[np.float32]:
-    """Spherical k-means: unit vectors float32 [count, dimension], for n >= count vectors."""
-    clustering = faiss.Kmeans(
-        vectors.shape[1],
-        count,
-        niter=rounds,
-        seed=seed,
-        spherical=True,
-        min_points_per_centroid=1,
-        max_points_per_centroid=1 << 30,
+def k_means(
+    vectors: NDArray[np.float32], count: int, rounds: int, seed: int, assigner: Any | None = None
+) -> NDArray[np.float32]:
+    """Spherical k-means: unit vectors float32 [count, dimension], for n >= count vectors.
+
+    Args:
+        assigner: an empty flat index of inner products that is to find the nearest centroids; None for one on the CPU.
+    """
+    dimension = vectors.shape[1]
+    clustering = faiss.Clustering(dimension, count)
+    clustering.niter = rounds
+    clustering.seed = seed
+    clustering.spherical = True
+    clustering.min_points_per_centroid = 1
+    clustering.max_points_per_centroid = 1 << 30
+    # The wrapper of this class takes float32 alone, and leaves the centroids in a vector of C++.
+    clustering.train(
+        np.ascontiguousarray(vectors, np.float32), faiss.IndexFlatIP(dimension) if assigner is None else assigner
     )
-    clustering.train(np.ascontiguousarray(vectors, np.float32))
-    centroids: NDArray[np.float32] = clustering.centroids
-    return centroids
+    centroids: NDArray[np.float32] = faiss.vector_to_array(clustering.centroids)
+    return centroids.reshape(count, dimension)
 
 
 CODEBOOK = 16
@@ -149,6 +158,23 @@ def search_lists(
         False,
         faiss.SearchParametersIVF(nprobe=lists.shape[1], sel=selector(accept)),
     )
+    return scores, rows
+
+
+def merged(
+    found: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], bases: Sequence[int], depth: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The best `depth` of what several indexes found, each (scores, rows) of [queries, k] and rows from its base on."""
+    if len(found) == 1 and bases[0] == 0:
+        return found[0]
+    scores = np.concatenate([scores for scores, _ in found], axis=1)
+    rows = np.concatenate(
+        [np.where(rows < 0, -1, rows + base) for (_, rows), base in zip(found, bases, strict=False)], axis=1
+    )
+    if len(found) > 1 and scores.shape[1] > depth:
+        scores[rows < 0] = -np.inf
+        best = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
+        scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
     return scores, rows
 
 

@@ -1,0 +1,200 @@
+"""Indexes in the memory of GPUs, beside those in main memory that answer what GPUs do not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datastore.ann.gpu_plan import SELECTED_MAX, GpuPlan, build_bytes, require_memory, search_plan
+from datastore.ann.kinds.gpu import CoarseOnGpus, FlatShards, Found, Gpus, ListShards
+from datastore.ann.kinds.library import CODEBOOK, faiss, pointer
+from datastore.ann.spec import IndexSpec
+from datastore.errors import ResourceExhausted
+
+if TYPE_CHECKING:
+    from datastore.ann.index import AnnIndex
+    from datastore.store.vectors import VectorFile
+
+logger = logging.getLogger(__name__)
+
+
+class OnGpus:
+    """An index whose codes lie on GPUs; thread-safe.
+
+    A filter is unknown to FAISS's kernels, and so are more than SELECTED_MAX results or lists: those searches go to
+    `host`, the same index in main memory.
+    """
+
+    def __init__(self, host: AnnIndex, shards: FlatShards | ListShards, spec: IndexSpec) -> None:
+        self.host = host
+        self._shards = shards
+        self._copies = spec.copies
+        self._nlist = spec.nlist
+
+    def search(self, queries: NDArray[np.float32], depth: int, nprobe: int, accept: NDArray[np.uint8] | None) -> Found:
+        entries, lists = self._copies * depth, min(nprobe, self._nlist)
+        if accept is not None or entries > SELECTED_MAX or lists > SELECTED_MAX:
+            return self.host.search(queries, depth, nprobe, accept)
+        return self._shards.search(queries, entries, lists)
+
+
+def place(
+    gpus: Gpus | None,
+    spec: IndexSpec,
+    passages: int,
+    host: AnnIndex,
+    load: Callable[[Gpus, GpuPlan], FlatShards | ListShards],
+) -> AnnIndex:
+    """`host` on GPUs too, where there are any, FAISS can search its kind there, and it fits; otherwise `host`.
+
+    Raises:
+        ResourceExhausted: GPUs were asked for and have not enough memory free.
+    """
+    if gpus is None or passages == 0:
+        return host
+    plan = search_plan(spec, passages, len(gpus.numbers))
+    if isinstance(plan, str):
+        logger.warning("the index is searched on the CPU: %s", plan)
+        return host
+    if not fits(gpus, plan.device_bytes, f"searching the index, {spec.describe()} of {passages} passages,"):
+        return host
+    return OnGpus(host, load(gpus, plan), spec)
+
+
+def fits(gpus: Gpus, need: int, what: str) -> bool:
+    """Whether every device has `need` bytes free; where not, that is an error if GPUs were asked for, or else noted."""
+    try:
+        require_memory(need, gpus.free(), what)
+    except ResourceExhausted as error:
+        if gpus.required:
+            raise
+        logger.warning("the CPU is used: %s", error.problem)
+        return False
+    return True
+
+
+def for_building(gpus: Gpus | None, spec: IndexSpec) -> Gpus | None:
+    """`gpus` where they can train an index and put vectors into its lists; None for the CPU."""
+    if gpus is None or spec.nlist == 0 or not fits(gpus, build_bytes(spec), f"building the index, {spec.describe()},"):
+        return None
+    return gpus
+
+
+def assigner(gpus: Gpus | None, spec: IndexSpec, centroids: NDArray[np.float32]) -> CoarseOnGpus | None:
+    """What puts vectors into lists, on GPUs; None for the CPU."""
+    building = for_building(gpus, spec)
+    return None if building is None else building.coarse(centroids)
+
+
+def load_flat(gpus: Gpus, vectors: Sequence[VectorFile]) -> FlatShards:
+    """All vectors, the first to the first device and so on."""
+    bases = np.cumsum([0, *(file.rows for file in vectors)]).tolist()
+    bounds = np.linspace(0, bases[-1], len(gpus.numbers) + 1).astype(int).tolist()
+
+    def parts() -> Iterator[NDArray[np.float16]]:
+        for start, end in pairwise(bounds):
+            yield np.concatenate(
+                [
+                    file.matrix[max(start - base, 0) : max(end - base, 0)]
+                    for file, base in zip(vectors, bases, strict=False)
+                ]
+            )
+
+    return gpus.flat_shards(vectors[0].dimension, parts())
+
+
+def load_byte_codes(gpus: Gpus, plan: GpuPlan, whole: Any, centroids: NDArray[np.float32]) -> ListShards:
+    """A FAISS IndexIVFPQ with 8-bit codes, its passages shared out by their rows."""
+
+    def parts() -> Iterator[Any]:
+        if plan.devices == 1:
+            yield whole
+            return
+        for device in range(plan.devices):
+            part = faiss.clone_index(whole)
+            part.reset()
+            whole.copy_subset_to(part, faiss.InvertedLists.SUBSET_TYPE_ID_MOD, plan.devices, device)
+            yield part
+
+    return ListShards(gpus.coarse(centroids), gpus.list_shards(parts(), plan, False), gpus.lock)
+
+
+def load_half_byte_codes(
+    gpus: Gpus,
+    plan: GpuPlan,
+    byte_lists: ByteLists,
+    entries: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]],
+) -> ListShards:
+    """4-bit codes as the 8-bit ones that they are, two a byte: (lists, rows, codes), aligned, by list."""
+    lists, rows, codes = entries
+
+    def parts() -> Iterator[Any]:
+        for device in range(plan.devices):
+            mine = rows % plan.devices == device
+            yield byte_lists.index(lists[mine], rows[mine], codes[mine])
+
+    placed = gpus.list_shards(parts(), plan, True)
+    return ListShards(gpus.coarse(byte_lists.centroids), placed, gpus.lock, byte_lists.project)
+
+
+class ByteLists:
+    """What makes a FAISS IndexIVFPQ of 8 bits of codes with two 4-bit sub-quantizers a byte.
+
+    Args:
+        code_bytes: of a code in the index; zeros follow the code where it is shorter.
+    """
+
+    def __init__(
+        self,
+        centroids: NDArray[np.float32],
+        rotation: NDArray[np.float32],
+        codebooks: NDArray[np.float32],
+        code_bytes: int,
+    ) -> None:
+        self.centroids = centroids
+        self._code_bytes = code_bytes
+        self._projection = np.zeros((centroids.shape[1], 4 * code_bytes), np.float32)
+        self._projection[:, : len(rotation)] = rotation.T
+        self._projected = self.project(centroids)
+        self._codebooks = np.zeros((code_bytes, CODEBOOK * CODEBOOK, 4), np.float32)
+        self._codebooks[: len(codebooks) // 2] = paired(codebooks)
+
+    def project(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [n, dimension] to what codes are of, float32 [n, 4 * code_bytes]."""
+        projected: NDArray[np.float32] = vectors @ self._projection
+        return projected
+
+    def index(self, lists: NDArray[np.int64], rows: NDArray[np.int64], codes: NDArray[np.uint8]) -> Any:
+        """Of entries by list, uint8 [entries, at most code_bytes]."""
+        nlist, dimension = self._projected.shape
+        quantizer = faiss.IndexFlatIP(dimension)
+        quantizer.add(self._projected)
+        index = faiss.IndexIVFPQ(quantizer, dimension, nlist, self._code_bytes, 8, faiss.METRIC_INNER_PRODUCT)
+        faiss.copy_array_to_vector(self._codebooks.reshape(-1), index.pq.centroids)
+        index.is_trained = True
+        longer = np.zeros((len(codes), self._code_bytes), np.uint8)
+        longer[:, : codes.shape[1]] = codes
+        bounds = np.searchsorted(lists, np.arange(nlist + 1)).tolist()
+        rows = np.ascontiguousarray(rows)
+        for number in np.flatnonzero(np.diff(bounds)).tolist():
+            start, end = bounds[number], bounds[number + 1]
+            index.invlists.add_entries(number, end - start, pointer(rows[start:end]), pointer(longer[start:end]))
+        index.ntotal = len(rows)
+        return index
+
+
+def paired(codebooks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The centroids of bytes, of those of their halves: float32 [m, CODEBOOK, d] to [m / 2, CODEBOOK^2, 2 d].
+
+    The lower four bits are the first half, as FAISS packs them.
+    """
+    low, high = codebooks[0::2], codebooks[1::2]
+    pairs: NDArray[np.float32] = np.concatenate(
+        [np.tile(low, (1, CODEBOOK, 1)), np.repeat(high, CODEBOOK, axis=1)], axis=2
+    )
+    return pairs
