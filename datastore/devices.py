@@ -36,7 +36,9 @@ class DeviceChoice:
         if self.kind == "cpu":
             return ()
         if self.kind == "cuda" and present == 0:
-            raise FailedPrecondition(f"the device is {self}; {library} has none: {why_none}", mend=mend, field="device")
+            raise FailedPrecondition(
+                f"the device is {self}, which {library} cannot use: {why_none}", mend=mend, field="device"
+            )
         absent = [number for number in self.numbers if number >= present]
         if absent:
             raise FailedPrecondition(
@@ -45,6 +47,16 @@ class DeviceChoice:
                 field="device",
             )
         return self.numbers or tuple(range(present))
+
+    def for_torch(self, present: int) -> str:
+        """The first device chosen, as torch calls it. Raises what `among` raises."""
+        gpus = self.among(
+            present,
+            library="torch",
+            why_none="it is installed without GPU support, or no CUDA device answers",
+            mend="install torch for CUDA (docs/gpu.md) and see what nvidia-smi says, or use --device cpu",
+        )
+        return f"cuda:{gpus[0]}" if gpus else "cpu"
 
 
 AUTO = DeviceChoice("auto")

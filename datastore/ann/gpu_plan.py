@@ -43,6 +43,10 @@ class GpuPlan:
     device_bytes: int
     """On each device."""
 
+    def describe(self) -> str:
+        what = f"codes of {self.code_bytes} bytes" if self.code_bytes else "float32 vectors"
+        return f"{what}, {gib(self.device_bytes)} on {'each device' if self.devices > 1 else 'one device'}"
+
 
 def search_plan(spec: IndexSpec, passages: int, devices: int = 1) -> GpuPlan | str:
     """How `devices` GPUs hold the codes of `passages`, or why FAISS cannot search them there."""
@@ -80,12 +84,12 @@ def require_memory(need: int, free: Mapping[int, int], what: str) -> None:
     for number, have in free.items():
         if have < need:
             raise ResourceExhausted(
-                f"{what} needs {_gib(need)} on each of {len(free)} GPUs; cuda:{number} has {_gib(have)} free",
+                f"{what} needs {gib(need)} on each of {len(free)} GPUs; cuda:{number} has {gib(have)} free",
                 mend="give more devices, as --device cuda:0,1, free their memory, build with a smaller index.pq_m, "
                 "or use --device cpu",
                 field="device",
             )
 
 
-def _gib(count: int) -> str:
+def gib(count: int) -> str:
     return f"{count / 2**30:.2f} GiB"

@@ -71,6 +71,13 @@ def candidates(
     return [rows[keep] for rows, keep in zip(found, distinct, strict=True)]
 
 
+def check_device(device: DeviceChoice) -> None:
+    """Raise FailedPrecondition unless FAISS has what was asked for: before the long work that needs it at its end."""
+    from datastore.ann.kinds.gpu import find_gpus
+
+    find_gpus(device)
+
+
 def load_template(spec: IndexSpec, path: Path | None, device: DeviceChoice = CPU) -> Template:
     """The template that `spec` describes; `path` is its file, where its kind has one.
 

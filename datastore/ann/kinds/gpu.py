@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -142,12 +142,15 @@ class ListShards:
 
 
 class Gpus:
-    """Some devices, each with FAISS's resources on it."""
+    """Some devices, each with FAISS's resources on it.
+
+    Args:
+        required: whether they were asked for, so that it is an error if something does not fit.
+    """
 
     def __init__(self, numbers: Sequence[int], required: bool) -> None:
         self.numbers = tuple(numbers)
         self.required = required
-        """Whether they were asked for, so that it is an error if something does not fit."""
         self.lock = threading.Lock()
         self._resources = [faiss.StandardGpuResources() for _ in numbers]
         for resources in self._resources:
@@ -160,7 +163,7 @@ class Gpus:
     def flat(self, dimension: int) -> Any:
         """An empty flat index of inner products that is on every device; they share the queries."""
         with device_errors():
-            copies = [self._flat(dimension, place) for place in range(len(self.numbers))]
+            copies = [self._make_flat(dimension, place) for place in range(len(self.numbers))]
         if len(copies) == 1:
             return copies[0]
         index = faiss.IndexReplicas(dimension)
@@ -175,39 +178,42 @@ class Gpus:
             index.add(np.ascontiguousarray(centroids, np.float32))
         return CoarseOnGpus(centroids, index, self.lock)
 
-    def flat_shards(self, dimension: int, parts: Iterator[NDArray[np.float16]]) -> FlatShards:
+    def flat_shards(self, dimension: int, parts: Iterable[NDArray[np.float16]]) -> FlatShards:
         """float16 [n, dimension] for each device, in order. They are held as float32: a search with float16 would round
         the queries too, and a scan of everything is to miss nothing."""
         indexes = []
         for place, part in enumerate(parts):
             with device_errors():
-                indexes.append(self._flat(dimension, place))
+                indexes.append(self._make_flat(dimension, place))
                 indexes[-1].add(part.astype(np.float32))
         return FlatShards(indexes, self.lock)
 
-    def list_shards(self, hosts: Iterator[Any], plan: GpuPlan, own_products: bool) -> list[Any]:
-        """IVF-PQ indexes of FAISS, one for each device, copied there one after another.
+    def lists(self, parts: Iterable[Any], plan: GpuPlan, own_products: bool) -> list[Any]:
+        """A FAISS IndexIVFPQ for each device, copied there one after another.
 
         Args:
-            own_products: the products of a query and the centroids come with each search, and are not those of the
-                centroids that an index has.
+            own_products: the products of queries and centroids come with each search, and are not those of the
+                centroids that the index has.
         """
         placed = []
-        for number, resources, host in zip(self.numbers, self._resources, hosts, strict=True):
-            config = faiss.GpuIndexIVFPQConfig()
-            config.device = number
-            config.indicesOptions = faiss.INDICES_32_BIT if plan.row_bytes == 4 else faiss.INDICES_64_BIT
-            config.useFloat16LookupTables = plan.float16_tables
-            # The way by matrix products adds the products given; the other one computes them anew.
-            config.useMMCodeDistance = own_products
+        for place, part in enumerate(parts):
             with device_errors():
-                placed.append(faiss.GpuIndexIVFPQ(resources, host, config))
+                placed.append(self._copy_lists(part, place, plan, own_products))
         return placed
 
-    def _flat(self, dimension: int, place: int) -> Any:
+    def _make_flat(self, dimension: int, place: int) -> Any:
         config = faiss.GpuIndexFlatConfig()
         config.device = self.numbers[place]
         return faiss.GpuIndexFlatIP(self._resources[place], dimension, config)
+
+    def _copy_lists(self, part: Any, place: int, plan: GpuPlan, own_products: bool) -> Any:
+        config = faiss.GpuIndexIVFPQConfig()
+        config.device = self.numbers[place]
+        config.indicesOptions = faiss.INDICES_32_BIT if plan.row_bytes == 4 else faiss.INDICES_64_BIT
+        config.useFloat16LookupTables = plan.float16_tables
+        # Tables made by matrix products have the products given added; otherwise they are computed anew.
+        config.useMMCodeDistance = own_products
+        return faiss.GpuIndexIVFPQ(self._resources[place], part, config)
 
 
 def _each(ask: Callable[[Any], Found], indexes: Sequence[Any]) -> list[Found]:

@@ -121,7 +121,7 @@ def load_byte_codes(gpus: Gpus, plan: GpuPlan, whole: Any, centroids: NDArray[np
             whole.copy_subset_to(part, faiss.InvertedLists.SUBSET_TYPE_ID_MOD, plan.devices, device)
             yield part
 
-    return ListShards(gpus.coarse(centroids), gpus.list_shards(parts(), plan, False), gpus.lock)
+    return ListShards(gpus.coarse(centroids), gpus.lists(parts(), plan, False), gpus.lock)
 
 
 def load_half_byte_codes(
@@ -138,7 +138,7 @@ def load_half_byte_codes(
             mine = rows % plan.devices == device
             yield byte_lists.index(lists[mine], rows[mine], codes[mine])
 
-    placed = gpus.list_shards(parts(), plan, True)
+    placed = gpus.lists(parts(), plan, True)
     return ListShards(gpus.coarse(byte_lists.centroids), placed, gpus.lock, byte_lists.project)
 
 
