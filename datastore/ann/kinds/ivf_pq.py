@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
 
 if TYPE_CHECKING:
+    from datastore.ann.clustering import CoarseLevel
     from datastore.ann.index import AnnIndex
     from datastore.store.vectors import VectorFile
 
@@ -81,26 +83,32 @@ class IvfPqTemplate:
         index.cp.max_points_per_centroid = index.pq.cp.max_points_per_centroid = 256
         # The sample was chosen to be enough; FAISS warns on standard error below 39 points a centroid, for PQ too.
         index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
-        if (building := for_building(gpus, spec)) is not None:
-            index.clustering_index = building.flat(spec.dimension)
-        with device_errors() if building is not None else nullcontext():
+        building = for_building(gpus, spec)
+        # FAISS does not hold on to it: this name does.
+        nearest = None if building is None else building.flat(spec.dimension)
+        index.clustering_index = nearest
+        with nullcontext() if building is None else device_errors():
             index.train(np.ascontiguousarray(sample, np.float32))
         index.clustering_index = None
-        return cls(spec, index, gpus)
+        return cls(spec, index, building)
 
     def save(self, path: Path) -> bool:
         write_index(self._index, path)
         return True
 
+    @cached_property
+    def _assigner(self) -> CoarseLevel | None:
+        """What puts vectors into lists, where that is not the index itself."""
+        return assigner(self._gpus, self._spec, self._index.quantizer.reconstruct_n(0, self._index.nlist))
+
     def write_segment(self, vectors: Iterable[NDArray[np.float16]], path: Path) -> bool:
         index = faiss.clone_index(self._index)
-        on_gpus = assigner(self._gpus, self._spec, self._centroids)
         for block in vectors:
             exact = block.astype(np.float32)
-            if on_gpus is None:
+            if self._assigner is None:
                 index.add(exact)
             else:
-                _, lists = on_gpus.search(exact, 1)
+                _, lists = self._assigner.search(exact, 1)
                 index.add_core(len(exact), pointer(exact), None, pointer(lists))
         index.quantizer.reset()
         write_index(index, path)
@@ -114,7 +122,7 @@ class IvfPqTemplate:
             self._spec,
             sum(rows),
             IvfPqIndex(self._index, mapped),
-            lambda gpus, plan: load_byte_codes(gpus, plan, self._joined(paths, rows), self._centroids),
+            lambda gpus, plan: load_byte_codes(gpus, plan, self._index, self._joined(paths, rows)),
         )
 
     def _joined(self, paths: Sequence[Path], rows: Sequence[int]) -> Any:
@@ -125,12 +133,6 @@ class IvfPqTemplate:
             joined.invlists.merge_from(segment.invlists, joined.ntotal)
             joined.ntotal += count
         return joined
-
-    @property
-    def _centroids(self) -> NDArray[np.float32]:
-        """float32 [nlist, dimension]."""
-        centroids: NDArray[np.float32] = self._index.quantizer.reconstruct_n(0, self._index.nlist)
-        return centroids
 
     def _open_segment(self, path: Path, rows: int, flags: int = faiss.IO_FLAG_MMAP_IFC) -> Any:
         index = read_index(path, faiss.IndexIVFPQ, flags)

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.clustering import assign, train_coarse
+from datastore.ann.clustering import CoarseLevel, assign, train_coarse
 from datastore.ann.kinds.coarse import CoarseIndex
 from datastore.ann.kinds.gpu import Gpus
 from datastore.ann.kinds.library import (
@@ -89,13 +90,14 @@ class IvfPq4Template:
 
     @classmethod
     def train(cls, spec: IndexSpec, sample: NDArray[np.float32], gpus: Gpus | None = None) -> IvfPq4Template:
-        coarse = train_coarse(sample, spec.nlist, spec.seed, for_building(gpus, spec))
+        building = for_building(gpus, spec)
+        coarse = train_coarse(sample, spec.nlist, spec.seed, building)
         chosen = np.sort(np.random.default_rng(spec.seed).permutation(len(sample))[:_RESIDUALS])
         vectors = sample[chosen]
         lists = assign(coarse, vectors, spec.copies, spec.spill_weight)
         residuals = np.concatenate([vectors - coarse.centroids[lists[:, copy]] for copy in range(spec.copies)])
         rotation = train_rotation(residuals, 2 * spec.pq_m, spec.pq_m, spec.seed)
-        return cls(spec, coarse, rotation, train_codebooks(residuals @ rotation.T, spec.pq_m, spec.seed), gpus)
+        return cls(spec, coarse, rotation, train_codebooks(residuals @ rotation.T, spec.pq_m, spec.seed), building)
 
     def save(self, path: Path) -> bool:
         with path.open("wb") as file:
@@ -108,15 +110,19 @@ class IvfPq4Template:
             )
         return True
 
+    @cached_property
+    def _assigner(self) -> CoarseLevel:
+        """What puts vectors into lists."""
+        return assigner(self._gpus, self._spec, self._coarse.centroids) or self._coarse
+
     def write_segment(self, vectors: Iterable[NDArray[np.float16]], path: Path) -> bool:
         quantizer = faiss.ProductQuantizer(2 * self._spec.pq_m, self._spec.pq_m, 4)
         faiss.copy_array_to_vector(self._codebooks.reshape(-1), quantizer.centroids)
         lists, rows, codes = [np.empty(0, np.int64)], [np.empty(0, np.int64)], []
         start = 0
-        coarse = assigner(self._gpus, self._spec, self._coarse.centroids) or self._coarse
         for block in vectors:
             exact = block.astype(np.float32)
-            assigned = assign(coarse, exact, self._spec.copies, self._spec.spill_weight)
+            assigned = assign(self._assigner, exact, self._spec.copies, self._spec.spill_weight)
             for copy in range(self._spec.copies):
                 residuals = exact - self._coarse.centroids[assigned[:, copy]]
                 codes.append(quantizer.compute_codes(np.ascontiguousarray(residuals @ self._rotation.T)))

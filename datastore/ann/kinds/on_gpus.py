@@ -108,20 +108,20 @@ def load_flat(gpus: Gpus, vectors: Sequence[VectorFile]) -> FlatShards:
     return gpus.flat_shards(vectors[0].dimension, parts())
 
 
-def load_byte_codes(gpus: Gpus, plan: GpuPlan, whole: Any, centroids: NDArray[np.float32]) -> ListShards:
-    """A FAISS IndexIVFPQ with 8-bit codes, its passages shared out by their rows."""
+def load_byte_codes(gpus: Gpus, plan: GpuPlan, trained: Any, whole: Any) -> ListShards:
+    """A FAISS IndexIVFPQ with 8-bit codes, its passages shared out by their rows; `trained` is one without codes."""
 
     def parts() -> Iterator[Any]:
         if plan.devices == 1:
             yield whole
             return
         for device in range(plan.devices):
-            part = faiss.clone_index(whole)
-            part.reset()
+            part = faiss.clone_index(trained)
             whole.copy_subset_to(part, faiss.InvertedLists.SUBSET_TYPE_ID_MOD, plan.devices, device)
             yield part
 
-    return ListShards(gpus.coarse(centroids), gpus.lists(parts(), plan, False), gpus.lock)
+    coarse = gpus.coarse(trained.quantizer.reconstruct_n(0, trained.nlist))
+    return ListShards(coarse, gpus.lists(parts(), plan, False), gpus.lock)
 
 
 def load_half_byte_codes(
