@@ -3,15 +3,16 @@
 A dataset is a folder: `base.npy` (float16 [n, dimension]), `queries.npy` (float32 [m, dimension]), `truth_ids.npy`
 (int64 [t, depth]) and `truth_scores.npy` (float32 [t, depth], best first) for the first t queries, and `dataset.json`,
 which says where they came from. It is made of any input that a datastore is built from, with any of its encoders, or of
-two `.npy` files. Queries are passages held out, so base and queries have one distribution.
+two `.npy` files. Queries are passages held out, so base and queries have one distribution. Memory does not grow with
+the base, but for 100 bytes a text, by which repeats are known.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from datastore.sources.rejects import Rejects
 
 TRUTH_DEPTH = 200
 _TEXTS_AT_ONCE = 8192
+_ROWS_AT_ONCE = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,9 @@ class DatasetPlan:
     vectors: int | None = None
     queries: int = 10_000
     truth_queries: int = 2_000
-    passage_words: int = 256
-    """Of a passage at most, as in a build; 0 keeps documents whole."""
+    passage_words: tuple[int, ...] = (256,)
+    """Of a passage at most, as in a build; 0 keeps documents whole. Several cut every document several times, where one
+    size gives too few passages: fine ones then lie beside the coarse ones that they are part of."""
     seed: int = 0
 
 
@@ -87,17 +90,17 @@ def embed_inputs(
         )
     order = np.random.default_rng(plan.seed).permutation(found)
     held_out, kept = order[: plan.queries], order[plan.queries :][: plan.vectors]
-    base = _gather(vectors, kept)
+    _write_base(folder, (_gather(vectors, rows) for rows in _parts(kept)), len(kept), dimension)
     queries = _gather(vectors, held_out).astype(np.float32)
     raw.unlink()
     about = {
         "inputs": [Path(value).name for value in inputs],
-        "passage_words": plan.passage_words,
+        "passage_words": list(plan.passage_words),
         "distinct_passages": found,
         "encoder": asdict(encoder.fingerprint),
         "seed": plan.seed,
     }
-    return write_dataset(folder, base, queries, plan.truth_queries, about)
+    return _finish(folder, queries, plan.truth_queries, about)
 
 
 def take_arrays(vectors: Path, queries: Path, plan: DatasetPlan, folder: Path) -> Dataset:
@@ -108,30 +111,65 @@ def take_arrays(vectors: Path, queries: Path, plan: DatasetPlan, folder: Path) -
             f"{vectors} has the shape {base.shape} and {queries} {asked.shape}; wanted rows of one dimension",
             mend="save both from the same encoder",
         )
-    with np.errstate(over="ignore"):
-        base = np.asarray(base[: plan.vectors], "<f2")
-    if not np.isfinite(base).all():
-        raise InvalidArgument(f"{vectors} has values without a float16", mend="normalize the vectors")
+    base = base[: plan.vectors]
     folder.mkdir(parents=True, exist_ok=True)
+    _write_base(folder, (_as_float16(part, vectors) for part in _parts(base)), *base.shape)
     about = {"vectors": vectors.name, "queries": queries.name}
-    return write_dataset(folder, base, np.asarray(asked[: plan.queries], np.float32), plan.truth_queries, about)
+    return _finish(folder, np.asarray(asked[: plan.queries], np.float32), plan.truth_queries, about)
 
 
-def write_dataset(
-    folder: Path,
-    base: NDArray[np.float16],
-    queries: NDArray[np.float32],
-    truth_queries: int,
-    about: dict[str, Any],
-) -> Dataset:
-    """Write the arrays and their exact neighbours; `dataset.json` comes last, so a folder that has it is whole."""
+def take_first(dataset: Dataset, vectors: int, folder: Path) -> Dataset:
+    """The dataset of the first vectors of another, which a shuffle put there, with the same queries.
+
+    Raises:
+        InvalidArgument: the other has fewer.
+    """
+    if not 0 < vectors <= len(dataset.base):
+        raise InvalidArgument(
+            f"{vectors} vectors are wanted of {dataset.folder}, which has {len(dataset.base)}",
+            mend="ask for fewer, or make a larger dataset",
+            field="sizes",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_base(folder, _parts(dataset.base[:vectors]), vectors, dataset.base.shape[1])
+    about = {**dataset.about, "first_of": len(dataset.base)}
+    return _finish(folder, dataset.queries, len(dataset.truth_ids), about)
+
+
+def _write_base(folder: Path, parts: Iterable[NDArray[np.float16]], rows: int, dimension: int) -> None:
+    header = {"descr": "<f2", "fortran_order": False, "shape": (rows, dimension)}
+    (folder / "dataset.json").unlink(missing_ok=True)
+    unfinished = folder / "base.unfinished"  # the parts may come from an earlier base.npy
+    with unfinished.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(np.ascontiguousarray(part, "<f2").data)
+    unfinished.replace(folder / "base.npy")
+
+
+def _parts(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    for start in range(0, len(array), _ROWS_AT_ONCE):
+        yield array[start : start + _ROWS_AT_ONCE]
+
+
+def _as_float16(part: NDArray[Any], path: Path) -> NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        rounded = np.asarray(part, "<f2")
+    if not np.isfinite(rounded).all():
+        raise InvalidArgument(f"{path} has values without a float16", mend="normalize the vectors")
+    return rounded
+
+
+def _finish(folder: Path, queries: NDArray[np.float32], truth_queries: int, about: dict[str, Any]) -> Dataset:
+    """Find the exact neighbours in the base that is there and write all but it; `dataset.json` comes last, so a folder
+    that has it is whole."""
+    base = np.load(folder / "base.npy", mmap_mode="r")
     ids, scores = exact_neighbours(base, queries[:truth_queries], TRUTH_DEPTH)
-    np.save(folder / "base.npy", base)
     np.save(folder / "queries.npy", queries)
     np.save(folder / "truth_ids.npy", ids)
     np.save(folder / "truth_scores.npy", scores)
     shape = {"vectors_count": len(base), "queries_count": len(queries), "dimension": int(base.shape[1])}
-    (folder / "dataset.json").write_text(json.dumps({**shape, **about}, indent=1), encoding="utf-8")
+    (folder / "dataset.json").write_text(json.dumps({**about, **shape}, indent=1), encoding="utf-8")
     return open_dataset(folder)
 
 
@@ -150,10 +188,10 @@ def open_dataset(folder: Path) -> Dataset:
     return Dataset(folder, base, queries, ids, scores, about)
 
 
-def _distinct_texts(inputs: Sequence[str], words: int, rejects: Rejects) -> Iterator[str]:
+def _distinct_texts(inputs: Sequence[str], sizes: Sequence[int], rejects: Rejects) -> Iterator[str]:
     seen: set[bytes] = set()
     for document in open_inputs(inputs, rejects):
-        for passage in chunk_words(document, words):
+        for passage in chain.from_iterable(chunk_words(document, words) for words in sizes):
             text = passage.indexed_text
             digest = xxhash.xxh3_128_digest(text.encode(errors="surrogatepass"))
             if digest not in seen:

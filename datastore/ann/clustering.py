@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from datastore.ann.kinds.coarse import CoarseIndex
 from datastore.ann.kinds.gpu import Gpus, device_errors
 from datastore.ann.kinds.library import inner_products_by_row, k_means
+from datastore.ann.kinds.probing import train_margins
 
 Vectors = NDArray[np.float32]
 
@@ -52,7 +53,7 @@ def train_coarse(sample: Vectors, nlist: int, seed: int, gpus: Gpus | None = Non
     )
     for _ in range(_MENDING_ROUNDS):
         centroids = _unit(_sums(sample, _nearest(centroids, sample, seed, gpus), centroids))
-    return CoarseIndex(centroids, seed)
+    return CoarseIndex(centroids, seed, margins=train_margins(centroids, sample, seed))
 
 
 def _k_means(vectors: Vectors, count: int, seed: int, gpus: Gpus | None) -> Vectors:

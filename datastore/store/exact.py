@@ -26,6 +26,9 @@ class ExactVectors:
 
     def read(self, rows: Rows) -> NDArray[np.float32]:
         """float32 [len(rows), dimension] of ascending rows; all are asked of the disk before one is waited for."""
+        return widened(self._stored(rows))
+
+    def _stored(self, rows: Rows) -> NDArray[np.float16]:
         stored = np.empty((len(rows), self._dimension), np.float16)
         bounds = np.searchsorted(rows, self._bases)
         parts = [
@@ -37,7 +40,7 @@ class ExactVectors:
             file.prefetch(own)
         for file, own, out in parts:
             file.read_into(own, out)
-        return widened(stored)
+        return stored
 
     def scores(self, queries: NDArray[np.float32], rows: Sequence[Rows]) -> list[Scores]:
         """Inner products of query i, of float32 [n, dimension], with its ascending rows[i].
@@ -57,7 +60,7 @@ class ExactVectors:
         if len(rows) == 1:
             return [inner_products(self.read(rows[0]), queries[0])]
         distinct, places = np.unique(np.concatenate(rows), return_inverse=True)
-        vectors = self.read(distinct)[places]
+        vectors = widened(self._stored(distinct)[places])
         bounds = np.cumsum([0, *map(len, rows)]).tolist()
         return [
             inner_products(vectors[start:end], query)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from datastore.errors import DataLoss, InvalidArgument
 
 _DTYPE = np.dtype("<f2")
-_LOOKED_AT = 8
+_LOOKED_AT = 4
 """Rows of a batch that are looked for in memory, before all are asked for."""
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -92,7 +92,7 @@ class VectorFile:
 
         Asking for a row costs a system call even when it is there; so a few of them are looked at first.
         """
-        if not hasattr(os, "posix_fadvise") or self._in_memory(rows[:: max(1, len(rows) // _LOOKED_AT)]):
+        if not hasattr(os, "posix_fadvise") or self._in_memory(rows[:: -(-len(rows) // _LOOKED_AT) or 1]):
             return
         descriptor, size = self._file.fileno(), self._row_bytes
         for row in rows.tolist():

@@ -35,8 +35,10 @@ def ann(
     queries: Path | None = typer.Option(None, "--queries", help="Query vectors: .npy of floats."),
     inputs: list[str] = typer.Option([], "--input", help="Or text to embed: what pergamon build takes; repeatable."),
     encoder: str = typer.Option("wordllama-256", "--encoder", help="Encoder of --input."),
-    passage_words: int = typer.Option(
-        256, "--chunk-words", help="Words of a passage of --input; 0 for whole documents."
+    passage_words: str = typer.Option(
+        "256",
+        "--chunk-words",
+        help="Words of a passage of --input, 0 for whole documents; several (5,50) cut each text several times.",
     ),
     dataset: Path | None = typer.Option(None, "--dataset", help="Or a dataset that an earlier run left in its --work."),
     limit: int | None = typer.Option(None, "--limit", help="Base vectors at most.", min=1),
@@ -64,10 +66,10 @@ def ann(
     if render_only:
         render(output)
         return
-    names, processors = _names(engines), _cores(cores)
+    names, processors = _names(engines), _numbers(cores, "cores")
     folder = work or out / "work"
     folder.mkdir(parents=True, exist_ok=True)
-    plan = DatasetPlan(limit, held_out, judged, passage_words, seed)
+    plan = DatasetPlan(limit, held_out, judged, _numbers(passage_words, "chunk-words"), seed)
     setup = Setup(
         dataset=_dataset(dataset, vectors, queries, inputs, EncoderConfig(encoder), plan, folder / "dataset"),
         work=folder,
@@ -137,11 +139,13 @@ def _names(engines: str) -> list[str]:
     return names
 
 
-def _cores(text: str) -> tuple[int, ...]:
+def _numbers(text: str, option: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise InvalidArgument(f"--cores is {text!r}", mend="write numbers with commas, as 0,1", field="cores") from None
+        raise InvalidArgument(
+            f"--{option} is {text!r}", mend="write numbers with commas, as 0,1", field=option.replace("-", "_")
+        ) from None
 
 
 def _command() -> str:

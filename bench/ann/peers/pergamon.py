@@ -20,8 +20,8 @@ from datastore.store.vectors import VectorFile, VectorWriter
 
 _SPEC, _VECTORS = "spec.json", "vectors.f16"
 _BLOCK = 16_384
-_TOGETHER = 512
-"""Queries of a batch that one thread searches for at once, as a server does with those that wait."""
+_TOGETHER, _CANDIDATES_TOGETHER = 1024, 1 << 16
+"""Queries of a batch that one thread searches for at once, and their candidates, which take memory."""
 
 
 class Pergamon:
@@ -31,8 +31,8 @@ class Pergamon:
         return {"kind": "ivf-pq4", "copies": 2, "segments": 1}
 
     def sweep(self, rows: int) -> list[Params]:
-        grid = [(8, 20), (16, 30), (28, 30), (40, 30), (50, 40), (70, 40), (100, 60), (150, 60), (200, 80), (300, 100)]
-        grid += [(400, 150), (600, 200), (600, 600)]
+        grid = [(8, 20), (16, 30), (24, 30), (32, 35), (40, 35), (50, 35), (70, 40), (100, 60), (150, 70), (200, 80)]
+        grid += [(250, 100), (320, 120), (450, 150), (600, 200), (600, 600)]
         return [{"nprobe": nprobe, "depth": depth} for nprobe, depth in grid]
 
     def build(self, vectors: Path, folder: Path, params: Params) -> None:
@@ -69,7 +69,8 @@ class Pergamon:
         return found
 
     def search_batch(self, queries: NDArray[np.float32], k: int, params: Params) -> NDArray[np.int64]:
-        parts = [queries[start : start + _TOGETHER] for start in range(0, len(queries), _TOGETHER)]
+        together = max(1, min(_TOGETHER, _CANDIDATES_TOGETHER // max(k, params["depth"])))
+        parts = [queries[start : start + together] for start in range(0, len(queries), together)]
         found: NDArray[np.int64] = np.concatenate(
             list(self._pool.map(lambda part: self._search(part, k, params), parts))
         )

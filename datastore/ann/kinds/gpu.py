@@ -11,18 +11,16 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.gpu_plan import TEMPORARY_BYTES, GpuPlan
+from datastore.ann.gpu_plan import SELECTED_MAX, TEMPORARY_BYTES, GpuPlan
 from datastore.ann.kinds.library import faiss, merged, search_lists
+from datastore.ann.kinds.probing import Probing
 from datastore.devices import DeviceChoice
 from datastore.errors import FailedPrecondition, ResourceExhausted
-
-if TYPE_CHECKING:
-    from datastore.ann.clustering import CoarseLevel
 
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 """(scores, rows), both [queries, found]; rows are -1 beyond what was found."""
@@ -82,8 +80,12 @@ class FlatShards:
         self._bases = np.cumsum([0, *(index.ntotal for index in indexes)]).tolist()
         self._lock = lock
 
+    def can(self, depth: int, nprobe: int) -> bool:
+        """Whether FAISS's kernels select so many."""
+        return depth <= SELECTED_MAX
+
     def search(self, queries: NDArray[np.float32], depth: int, nprobe: int) -> Found:
-        """The best `depth` <= SELECTED_MAX, or all."""
+        """The best `depth`, or all."""
 
         def ask(index: Any) -> Found:
             scores, rows = index.search(queries, min(depth, max(1, index.ntotal)))
@@ -94,12 +96,28 @@ class FlatShards:
 
 
 class CoarseOnGpus:
-    """The nearest of a coarse level's centroids by a flat FAISS index of them, all compared exactly; thread-safe."""
+    """The nearest of a coarse level's centroids by a flat FAISS index of them, all compared exactly; thread-safe.
 
-    def __init__(self, centroids: NDArray[np.float32], index: Any, lock: threading.Lock) -> None:
+    Args:
+        margins: by which probes are spread over queries (see `Probing`); None gives every query as many.
+    """
+
+    def __init__(
+        self, centroids: NDArray[np.float32], index: Any, lock: threading.Lock, margins: NDArray[np.float32] | None
+    ) -> None:
         self.centroids = centroids
         self._index = index
         self._lock = lock
+        self._probing = None if margins is None else Probing(margins, len(centroids))
+
+    def looked_at(self, nprobe: int) -> int:
+        """Centroids that `probes` looks for."""
+        return nprobe if self._probing is None else self._probing.looked_at(nprobe)
+
+    def probes(self, queries: NDArray[np.float32], nprobe: int) -> Found:
+        """(inner products, lists), both [n, some], best first: about `nprobe` for each query, then -1."""
+        found = self.search(queries, self.looked_at(nprobe))
+        return found if self._probing is None else self._probing.chosen(*found, nprobe)
 
     def search(self, vectors: NDArray[np.float32], nprobe: int) -> Found:
         """(inner products, lists), both [n, nprobe], best first, for nprobe <= nlist and SELECTED_MAX."""
@@ -113,13 +131,14 @@ class ListShards:
 
     Args:
         coarse: gives the lists.
-        indexes: each has all lists, and in them a share of the passages by their rows.
+        indexes: each has all lists, and in them a share of the passages by their rows. Where `coarse` spreads probes
+            over queries they have one list more, empty, for those that a query has fewer.
         project: float32 [n, dimension] of queries to what the indexes' codes are of.
     """
 
     def __init__(
         self,
-        coarse: CoarseLevel,
+        coarse: CoarseOnGpus,
         indexes: Sequence[Any],
         lock: threading.Lock,
         project: Callable[[NDArray[np.float32]], NDArray[np.float32]] = lambda queries: queries,
@@ -129,9 +148,14 @@ class ListShards:
         self._lock = lock
         self._project = project
 
+    def can(self, depth: int, nprobe: int) -> bool:
+        """Whether FAISS's kernels select so many."""
+        return max(depth, self._coarse.looked_at(nprobe)) <= SELECTED_MAX
+
     def search(self, queries: NDArray[np.float32], depth: int, nprobe: int) -> Found:
-        """The best `depth` <= SELECTED_MAX entries of the nearest `nprobe` <= SELECTED_MAX lists."""
-        probes = self._coarse.search(queries, nprobe)
+        """The best `depth` entries of about `nprobe` lists, as many as `can`."""
+        products, lists = self._coarse.probes(queries, nprobe)
+        probes = products, np.where(lists < 0, len(self._coarse.centroids), lists)
         projected = np.ascontiguousarray(self._project(queries), np.float32)
 
         def ask(index: Any) -> Found:
@@ -171,12 +195,12 @@ class Gpus:
             index.addIndex(copy)
         return index
 
-    def coarse(self, centroids: NDArray[np.float32]) -> CoarseOnGpus:
+    def coarse(self, centroids: NDArray[np.float32], margins: NDArray[np.float32] | None = None) -> CoarseOnGpus:
         """float32 [nlist, dimension], on every device."""
         index = self.flat(centroids.shape[1])
         with self.lock, device_errors():
             index.add(np.ascontiguousarray(centroids, np.float32))
-        return CoarseOnGpus(centroids, index, self.lock)
+        return CoarseOnGpus(centroids, index, self.lock, margins)
 
     def flat_shards(self, dimension: int, parts: Iterable[NDArray[np.float16]]) -> FlatShards:
         """float16 [n, dimension] for each device, in order. They are held as float32: a search with float16 would round

@@ -7,6 +7,7 @@ Every search sets OpenMP to one thread, a setting of the calling thread alone: a
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -156,9 +157,17 @@ def search_lists(
         pointer(scores),
         pointer(rows),
         False,
-        faiss.SearchParametersIVF(nprobe=lists.shape[1], sel=selector(accept)),
+        _probing(lists.shape[1]) if accept is None else _probing_some(lists.shape[1], accept),
     )
     return scores, rows
+
+
+def _probing_some(nprobe: int, accept: NDArray[np.uint8]) -> Any:
+    return faiss.SearchParametersIVF(nprobe=nprobe, sel=selector(accept))
+
+
+_probing = functools.lru_cache(1024)(lambda nprobe: faiss.SearchParametersIVF(nprobe=nprobe))
+"""Kept, as making one takes some microseconds."""
 
 
 def merged(

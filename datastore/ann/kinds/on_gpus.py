@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.gpu_plan import SELECTED_MAX, GpuPlan, build_bytes, require_memory, search_plan
+from datastore.ann.gpu_plan import GpuPlan, build_bytes, require_memory, search_plan
+from datastore.ann.kinds.coarse import CoarseIndex
 from datastore.ann.kinds.gpu import CoarseOnGpus, FlatShards, Found, Gpus, ListShards
+from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import CODEBOOK, faiss, pointer
 from datastore.ann.spec import IndexSpec
 from datastore.errors import ResourceExhausted
@@ -26,7 +28,7 @@ logger = logging.getLogger(__name__)
 class OnGpus:
     """An index whose codes lie on GPUs; thread-safe.
 
-    A filter is unknown to FAISS's kernels, and so are more than SELECTED_MAX results or lists: those searches go to
+    FAISS's kernels know no filters, and select a limited number of lists and results: what they cannot do is done by
     `host`, the same index in main memory.
     """
 
@@ -38,7 +40,7 @@ class OnGpus:
 
     def search(self, queries: NDArray[np.float32], depth: int, nprobe: int, accept: NDArray[np.uint8] | None) -> Found:
         entries, lists = self._copies * depth, min(nprobe, self._nlist)
-        if accept is not None or entries > SELECTED_MAX or lists > SELECTED_MAX:
+        if accept is not None or not self._shards.can(entries, lists):
             return self.host.search(queries, depth, nprobe, accept)
         return self._shards.search(queries, entries, lists)
 
@@ -128,18 +130,13 @@ def load_half_byte_codes(
     gpus: Gpus,
     plan: GpuPlan,
     byte_lists: ByteLists,
-    entries: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]],
+    joined: JoinedLists,
 ) -> ListShards:
-    """4-bit codes as the 8-bit ones that they are, two a byte: (lists, rows, codes), aligned, by list."""
-    lists, rows, codes = entries
-
-    def parts() -> Iterator[Any]:
-        for device in range(plan.devices):
-            mine = rows % plan.devices == device
-            yield byte_lists.index(lists[mine], rows[mine], codes[mine])
-
-    placed = gpus.lists(parts(), plan, True)
-    return ListShards(gpus.coarse(byte_lists.centroids), placed, gpus.lock, byte_lists.project)
+    """4-bit codes as the 8-bit ones that they are, two a byte; the passages shared out by their rows."""
+    parts = (byte_lists.index(joined, device, plan.devices) for device in range(plan.devices))
+    placed = gpus.lists(parts, plan, True)
+    coarse = gpus.coarse(byte_lists.coarse.centroids, byte_lists.coarse.margins)
+    return ListShards(coarse, placed, gpus.lock, byte_lists.project)
 
 
 class ByteLists:
@@ -150,17 +147,14 @@ class ByteLists:
     """
 
     def __init__(
-        self,
-        centroids: NDArray[np.float32],
-        rotation: NDArray[np.float32],
-        codebooks: NDArray[np.float32],
-        code_bytes: int,
+        self, coarse: CoarseIndex, rotation: NDArray[np.float32], codebooks: NDArray[np.float32], code_bytes: int
     ) -> None:
-        self.centroids = centroids
+        self.coarse = coarse
         self._code_bytes = code_bytes
-        self._projection = np.zeros((centroids.shape[1], 4 * code_bytes), np.float32)
+        self._projection = np.zeros((coarse.centroids.shape[1], 4 * code_bytes), np.float32)
         self._projection[:, : len(rotation)] = rotation.T
-        self._projected = self.project(centroids)
+        # With a list more, for those that a query has fewer than others of its batch.
+        self._centroids = np.pad(self.project(coarse.centroids), ((0, 1), (0, 0)))
         self._codebooks = np.zeros((code_bytes, CODEBOOK * CODEBOOK, 4), np.float32)
         self._codebooks[: len(codebooks) // 2] = paired(codebooks)
 
@@ -169,22 +163,25 @@ class ByteLists:
         projected: NDArray[np.float32] = vectors @ self._projection
         return projected
 
-    def index(self, lists: NDArray[np.int64], rows: NDArray[np.int64], codes: NDArray[np.uint8]) -> Any:
-        """Of entries by list, uint8 [entries, at most code_bytes]."""
-        nlist, dimension = self._projected.shape
+    def index(self, joined: JoinedLists, part: int, parts: int) -> Any:
+        """Of the passages whose row leaves `part` when divided by `parts`."""
+        nlist, dimension = self._centroids.shape
         quantizer = faiss.IndexFlatIP(dimension)
-        quantizer.add(self._projected)
+        quantizer.add(self._centroids)
         index = faiss.IndexIVFPQ(quantizer, dimension, nlist, self._code_bytes, 8, faiss.METRIC_INNER_PRODUCT)
         faiss.copy_array_to_vector(self._codebooks.reshape(-1), index.pq.centroids)
         index.is_trained = True
-        longer = np.zeros((len(codes), self._code_bytes), np.uint8)
-        longer[:, : codes.shape[1]] = codes
-        bounds = np.searchsorted(lists, np.arange(nlist + 1)).tolist()
-        rows = np.ascontiguousarray(rows)
-        for number in np.flatnonzero(np.diff(bounds)).tolist():
-            start, end = bounds[number], bounds[number + 1]
-            index.invlists.add_entries(number, end - start, pointer(rows[start:end]), pointer(longer[start:end]))
-        index.ntotal = len(rows)
+        for some in joined.ranges():
+            mine = np.flatnonzero(some.rows % parts == part)
+            bounds = np.searchsorted(mine, some.bounds)
+            rows = some.rows[mine]
+            codes = np.zeros((len(mine), self._code_bytes), np.uint8)
+            codes[:, : some.codes.shape[1]] = some.codes[mine]
+            for number in np.flatnonzero(np.diff(bounds)).tolist():
+                own = slice(int(bounds[number]), int(bounds[number + 1]))
+                count = own.stop - own.start
+                index.invlists.add_entries(some.first + number, count, pointer(rows[own]), pointer(codes[own]))
+            index.ntotal += len(rows)
         return index
 
 

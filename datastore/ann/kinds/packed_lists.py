@@ -1,8 +1,8 @@
 """Inverted lists of 4-bit codes laid out for FAISS's fast scan, in one piece of memory of exactly their size.
 
 FAISS's own container for them rounds every list up to a power of two bytes, which costs two fifths more. So the lists
-are laid out in an anonymous file in memory, one after the other, each as blocks of 32 codes and then its rows, and
-FAISS maps that as if it were lists on disk.
+are laid out in memory, one after the other, each as blocks of 32 codes and then its rows, and FAISS takes that for
+lists on disk that it has mapped.
 """
 
 from __future__ import annotations
@@ -10,48 +10,41 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import faiss, pointer
+from datastore.errors import ResourceExhausted
 
 _BLOCK = 32
 """Codes compared at once."""
-_LISTS_AT_ONCE = 256
+_ROW_BYTES = 8
 
 
-def packed_lists(codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDArray[np.int64]) -> Any:
-    """FAISS's inverted lists of uint8 [entries, code_bytes], two sub-quantizers a byte, and int64 [entries].
-
-    List i has the entries `bounds[i]` to `bounds[i + 1]`.
-    """
-    nlist, code_bytes = len(bounds) - 1, codes.shape[1]
-    sizes = np.diff(bounds)
+def packed_lists(joined: JoinedLists, code_bytes: int) -> Any:
+    """FAISS's inverted lists of codes of two sub-quantizers a byte; beside them a small part of `joined` is held."""
+    sizes = joined.sizes
+    nlist = len(sizes)
     capacities = (sizes + _BLOCK - 1) // _BLOCK * _BLOCK
-    offsets = np.concatenate([[0], np.cumsum(capacities * (code_bytes + rows.itemsize))])
-    with _memory_file(max(int(offsets[-1]), 1)) as (name, memory):
-        for first in range(0, nlist, _LISTS_AT_ONCE):
-            last = min(first + _LISTS_AT_ONCE, nlist)
-            packed_index = _pack(codes, rows, bounds[first : last + 1])
-            blocks = faiss.downcast_InvertedLists(packed_index.invlists)
-            for number in (first + np.flatnonzero(sizes[first:last])).tolist():
-                start, packed = int(offsets[number]), int(capacities[number]) * code_bytes
-                memory[start : start + packed] = faiss.rev_swig_ptr(blocks.get_codes(number - first), packed)
-                own = rows[bounds[number] : bounds[number + 1]].view(np.uint8)
-                memory[start + packed : start + packed + len(own)] = own
-        lists = faiss.OnDiskInvertedLists(nlist, code_bytes, name)
-        # Its table of (size, capacity, offset) cannot be written through the binding, which hands out copies.
-        address = int(lists.lists.data().this)
-        table = np.ctypeslib.as_array((ctypes.c_size_t * (3 * nlist)).from_address(address)).reshape(nlist, 3)
-        table[:, 0], table[:, 1], table[:, 2] = sizes, capacities, offsets[:-1]
-        lists.totsize = len(memory)
-        lists.read_only = True
-        lists.do_mmap()
+    offsets = np.concatenate([[0], np.cumsum(capacities * (code_bytes + _ROW_BYTES))])
+    memory = _anonymous_memory(max(int(offsets[-1]), 1))
+    lists = faiss.OnDiskInvertedLists(nlist, code_bytes, "")
+    lists.ptr, lists.totsize, lists.read_only = pointer(memory), len(memory), True
+    # Its table of (size, capacity, offset) cannot be written through the binding, which hands out copies.
+    address = int(lists.lists.data().this)
+    table = np.ctypeslib.as_array((ctypes.c_size_t * (3 * nlist)).from_address(address)).reshape(nlist, 3)
+    table[:, 0], table[:, 1], table[:, 2] = sizes, capacities, offsets[:-1]
+    for part in joined.ranges():
+        packed_index = _pack(part.codes, part.rows, part.bounds)
+        blocks = faiss.downcast_InvertedLists(packed_index.invlists)
+        for number in np.flatnonzero(np.diff(part.bounds)).tolist():
+            start, packed = int(offsets[part.first + number]), int(capacities[part.first + number]) * code_bytes
+            memory[start : start + packed] = faiss.rev_swig_ptr(blocks.get_codes(number), packed)
+            own = part.rows[part.bounds[number] : part.bounds[number + 1]].view(np.uint8)
+            memory[start + packed : start + packed + len(own)] = own
     return lists
 
 
@@ -71,19 +64,22 @@ def _pack(codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDArray[np.
     return faiss.IndexIVFPQFastScan(plain)
 
 
-@contextmanager
-def _memory_file(size: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """A file of `size` bytes that goes with its last mapping: its name, for now, and its bytes."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("pergamon-codes")
-        name, unlink = f"/proc/self/fd/{descriptor}", False
-    else:
-        descriptor, name = tempfile.mkstemp(prefix="pergamon-codes-")
-        unlink = True
-    try:
-        os.ftruncate(descriptor, size)
-        yield name, np.frombuffer(mmap.mmap(descriptor, size), np.uint8)
-    finally:
-        os.close(descriptor)
-        if unlink:
-            os.unlink(name)  # noqa: PTH108 - of a name that mkstemp gave
+def _anonymous_memory(size: int) -> NDArray[np.uint8]:
+    """Zeroed bytes, in huge pages where the system grants them: lists lie far apart, and each would miss a small page.
+
+    They are never freed here. FAISS's lists on disk unmap what they hold when they go, so they take these over.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    address = libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+    if address == ctypes.c_void_p(-1).value:
+        raise ResourceExhausted(
+            f"{size} bytes of memory for the codes were refused: {os.strerror(ctypes.get_errno())}",
+            mend="serve fewer segments with this process (--shard), or give it more memory",
+        )
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        libc.madvise(address, size, mmap.MADV_HUGEPAGE)  # advice: a system that has none of them says no
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from bench.ann.dataset import write_dataset
+from bench.ann.dataset import Dataset
 from bench.ann.gpu import main
 from datastore.ann.kinds.gpu import find_gpus
 from datastore.devices import AUTO
@@ -19,17 +18,17 @@ APP = typer.Typer()
 APP.command()(main)
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("vectors")
-    drawn = np.random.default_rng(0).standard_normal((2040, 32)).astype(np.float32)
-    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
-    write_dataset(folder, drawn[:2000].astype(np.float16), drawn[2000:], 40, {"inputs": ["noise"]})
-    return folder
-
-
-def test_both_sides_are_measured_and_compared(dataset: Path, tmp_path: Path) -> None:
-    options = ["--dataset", str(dataset), "--work", str(tmp_path / "work"), "--out", str(tmp_path), "--label", "trial"]
+def test_both_sides_are_measured_and_compared(dataset: Dataset, tmp_path: Path) -> None:
+    options = [
+        "--dataset",
+        str(dataset.folder),
+        "--work",
+        str(tmp_path / "work"),
+        "--out",
+        str(tmp_path),
+        "--label",
+        "trial",
+    ]
     done = CliRunner().invoke(APP, [*options, "--device", "cpu"], catch_exceptions=False)
     assert done.exit_code == 0
     record = json.loads((tmp_path / "gpu-trial.json").read_text())
@@ -54,10 +53,10 @@ def test_both_sides_are_measured_and_compared(dataset: Path, tmp_path: Path) -> 
     assert page.count("| cpu | cpu |") == sum(len(kind["points"]) for kind in record["kinds"])
 
 
-def test_without_a_gpu_it_says_so(dataset: Path, tmp_path: Path) -> None:
+def test_without_a_gpu_it_says_so(dataset: Dataset, tmp_path: Path) -> None:
     if find_gpus(AUTO):
         pytest.skip("there is a CUDA device")
-    options = ["--dataset", str(dataset), "--work", str(tmp_path / "work"), "--out", str(tmp_path)]
+    options = ["--dataset", str(dataset.folder), "--work", str(tmp_path / "work"), "--out", str(tmp_path)]
     done = CliRunner().invoke(APP, [*options, "--device", "cuda"])
     assert done.exit_code == 1
     assert "error: the device is cuda, which FAISS cannot use" in done.output

@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 
 from datastore.ann.gpu_plan import SELECTED_MAX, GpuPlan
 from datastore.ann.index import AnnIndex, Template, candidates, load_template, train_template
+from datastore.ann.kinds.coarse import CoarseIndex
 from datastore.ann.kinds.gpu import Gpus, device_errors, find_gpus, free_bytes
+from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import faiss
+from datastore.ann.kinds.list_file import Entries
 from datastore.ann.kinds.on_gpus import ByteLists, OnGpus, paired
 from datastore.ann.kinds.registry import TEMPLATES
 from datastore.ann.spec import IndexSpec
@@ -297,14 +300,20 @@ def test_a_byte_is_a_pair_of_half_bytes() -> None:
     np.testing.assert_array_equal(whole.compute_codes(vectors), codes)
 
 
-def test_zeros_follow_codes_of_a_length_without_a_kernel() -> None:
+def test_zeros_follow_codes_of_a_length_without_a_kernel(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     centroids = random.standard_normal((3, 20)).astype(np.float32)
     rotation = random.standard_normal((12, 20)).astype(np.float32)
-    lists = ByteLists(centroids, rotation, random.standard_normal((6, 16, 2)).astype(np.float32), 4)
+    codebooks = random.standard_normal((6, 16, 2)).astype(np.float32)
+    lists = ByteLists(CoarseIndex(centroids, 0), rotation, codebooks, 4)
+    spec = IndexSpec("ivf-pq4", 20, nlist=3, pq_m=6)
     codes = random.integers(256, size=(50, 3)).astype(np.uint8)
-    index = lists.index(np.sort(random.integers(3, size=50)), np.arange(50), codes)
-    assert (index.ntotal, index.d, index.code_size) == (50, 16, 4)
+    Entries(random.integers(3, size=50), np.arange(50), codes).write(tmp_path / "lists", spec)
+    with JoinedLists([tmp_path / "lists"], [50], spec) as joined:
+        index = lists.index(joined, 0, 1)
+        parts = [lists.index(joined, part, 3) for part in range(3)]
+    assert (index.ntotal, index.d, index.code_size, index.nlist) == (50, 16, 4, 4)
+    assert [part.ntotal for part in parts] == [17, 17, 16]
     vectors = random.standard_normal((5, 20)).astype(np.float32)
     np.testing.assert_allclose(lists.project(vectors)[:, :12], vectors @ rotation.T, rtol=1e-5, atol=1e-5)
     assert (lists.project(vectors)[:, 12:] == 0).all()
