@@ -50,9 +50,12 @@ def place(
     spec: IndexSpec,
     passages: int,
     host: AnnIndex,
-    load: Callable[[Gpus, GpuPlan], FlatShards | ListShards],
+    load: Callable[[Gpus, GpuPlan], FlatShards | ListShards] | None = None,
 ) -> AnnIndex:
     """`host` on GPUs too, where there are any, FAISS can search its kind there, and it fits; otherwise `host`.
+
+    Args:
+        load: copies the codes there; None for a kind that has no plan, so that people are told.
 
     Raises:
         ResourceExhausted: GPUs were asked for and have not enough memory free.
@@ -65,6 +68,7 @@ def place(
         return host
     if not fits(gpus, plan.device_bytes, f"searching the index, {spec.describe()} of {passages} passages,"):
         return host
+    assert load is not None, f"{spec.kind} has a plan and no way to load it"
     return OnGpus(host, load(gpus, plan), spec)
 
 
