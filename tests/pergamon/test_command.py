@@ -117,6 +117,8 @@ def test_info_json(run: Run, store: Path) -> None:
     assert (info["documents"], info["passages"], info["segments"], info["rejected"]) == (30, 30, 3, 1)
     assert info["encoder"]["name"] == "hashing"
     assert info["bytes_total"] == sum(info["bytes_by_part"].values())
+    assert info["gpu_search"] == "float32 vectors, 1.50 GiB on one device"
+    assert info["gpu_bytes"] > 1.5 * 2**30
     shown = run("info", store)
     assert (shown.status, shown.stderr) == (0, "")
     assert "hashing, 256 dimensions" in shown.stdout

@@ -107,6 +107,8 @@ def test_a_store_of_another_format(
         (("note", "--timeout-s", -1), "timeout_s is -1.0"),
         (("note", "--timeout-s", 0), "the 0 s allowed have passed"),
         (("note", "--encoder", "nobodys"), "no encoder is called 'nobodys'"),
+        (("note", "--device", "gpu"), "the device is 'gpu'; wanted auto, cpu, cuda"),
+        (("note", "--device", "cuda:99"), "the device is cuda:99"),
     ],
 )
 def test_a_search_outside_its_bounds(run: Run, store: Path, arguments: tuple[object, ...], reason: str) -> None:
@@ -147,6 +149,11 @@ def test_a_target_that_is_no_store(run: Run, store: Path, tmp_path: Path, source
 )
 def test_a_server_that_cannot_be_reached(run: Run, target: str, reason: str) -> None:
     assert reason in run("search", target, "note").error()
+
+
+def test_the_device_of_a_server_is_its_own(run: Run) -> None:
+    said = run("search", f"grpc://{NOWHERE}", "note", "--device", "cpu").error()
+    assert f"the device cpu is given for grpc://{NOWHERE}" in said
 
 
 @pytest.mark.parametrize(
@@ -238,6 +245,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("--index", "ivf-pq"), "cannot train an ivf-pq index"),
         (("--index-memory", "much"), "index.memory is 'much'; it must be a size"),
         (("--index-memory", "0"), "index.memory is '0'"),
+        (("--device", "cuda:99"), "the device is cuda:99"),
     ],
 )
 def test_settings_that_cannot_be(
