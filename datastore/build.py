@@ -7,7 +7,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.index import train_template
+from datastore.ann.index import check_device, train_template
+from datastore.ann.operating_curve import OperatingCurve
 from datastore.ann.spec import TEMPLATE_NAMES, IndexSpec, check_index, choose_index
 from datastore.bm25.analysis import check_analyzer
 from datastore.chunking import chunk_words
 from datastore.config import BuildConfig, segment_limit
+from datastore.devices import AUTO, DeviceChoice
 from datastore.documents import Document, Passage
 from datastore.encoders.registry import Encoder, open_encoder
 from datastore.errors import AlreadyExists, InvalidArgument, PergamonError, ResourceExhausted
@@ -31,6 +33,7 @@ from datastore.store.lock import LOCK_NAME, write_lock
 from datastore.store.manifest import MANIFEST_NAME, Manifest, RejectSummary, SegmentRecord, publish
 from datastore.store.segment import SEGMENTS_FOLDER, VECTORS, SegmentWriter, seal_segment
 from datastore.store.vectors import VectorFile
+from datastore.tune import TuneOptions, measure
 
 REJECTS_NAME = "rejects-1.jsonl"
 _BUILD_FILES = (SEGMENTS_FOLDER, *TEMPLATE_NAMES, REJECTS_NAME, MANIFEST_NAME + ".tmp")
@@ -42,7 +45,8 @@ _BATCH_CHARACTERS = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class BuildProgress:
-    """Where a build is; `passages` counts up through the stages `passages` and then `index`."""
+    """Where a build is; `passages` counts up through each of the stages `passages`, `index` and, where recall is
+    measured, `truth` and `sweep`."""
 
     stage: str
     documents: int
@@ -54,17 +58,29 @@ OnProgress = Callable[[BuildProgress], None]
 
 
 def build(
-    inputs: Sequence[str], store: Path, config: BuildConfig, on_progress: OnProgress = lambda _: None
+    inputs: Sequence[str],
+    store: Path,
+    config: BuildConfig,
+    on_progress: OnProgress = lambda _: None,
+    encoder: Encoder | None = None,
+    *,
+    device: DeviceChoice = AUTO,
 ) -> Manifest:
     """Build a new datastore from `inputs` in the folder `store`; return its first generation.
+
+    Its vectors come from the encoder that `config` names, or from the one that is given.
 
     Until the last step the folder has no manifest, so it holds no datastore: a killed build leaves what the next
     one sweeps away.
 
+    Args:
+        device: where passages are encoded, the index is trained and vectors are put into its lists.
+
     Raises:
+        FailedPrecondition: a device that was asked for is not there.
         AlreadyExists: the folder holds a datastore, or files that are not ours.
         InvalidArgument: no documents, too many rejects, or a setting that does not fit.
-        ResourceExhausted: the device is full.
+        ResourceExhausted: the disk is full, or a GPU's memory.
     """
     with _storage_errors(store):
         _refuse_occupied(store)
@@ -72,7 +88,8 @@ def build(
     documents = open_inputs(inputs, rejects, max_document_bytes=config.input.max_document_bytes)
     _refuse_store_in_input(inputs, store)
     check_analyzer(config.bm25.analyzer)
-    encoder = open_encoder(config.encoder)
+    check_device(device)
+    encoder = encoder or open_encoder(config.encoder, device)
     check_index(config.index, encoder.fingerprint.dimension)
     with _storage_errors(store), write_lock(store):
         _refuse_occupied(store)
@@ -82,7 +99,7 @@ def build(
                 counts = _Counts(rejects, on_progress)
                 records = _write_segments(counts.watch(documents), store, config, encoder, counts)
             _check_input(inputs, config, counts)
-            return _publish(store, config, encoder, records, counts)
+            return _publish(store, config, encoder, records, counts, device=device)
         except BaseException:
             if not (store / MANIFEST_NAME).exists():
                 _sweep(store, keep=rejects.path)
@@ -90,13 +107,18 @@ def build(
 
 
 def _publish(
-    store: Path, config: BuildConfig, encoder: Encoder, records: Sequence[SegmentRecord], counts: _Counts
+    store: Path,
+    config: BuildConfig,
+    encoder: Encoder,
+    records: Sequence[SegmentRecord],
+    counts: _Counts,
+    *,
+    device: DeviceChoice,
 ) -> Manifest:
     """Index the finished segments, put everything on the device, and commit the first generation."""
     passages = sum(record.passages for record in records)
     spec = choose_index(config.index, passages, encoder.fingerprint.dimension)
-    template = _write_index(store, spec, records, counts)
-    counts.tell("publish", passages)
+    template = _write_index(store, spec, records, counts, device)
     manifest = Manifest(
         datastore_id=str(uuid.uuid4()),
         generation=1,
@@ -110,6 +132,9 @@ def _publish(
         rejects=_summarize(store, counts.rejects),
         required_features=spec.required_features,
     )
+    if spec.kind != "flat" and config.index.tune_queries:
+        manifest = replace(manifest, operating_curve=_measure(store, manifest, counts))
+    counts.tell("publish", passages)
     fsync_path(store / SEGMENTS_FOLDER)
     fsync_path(store)
     fsync_path(store.absolute().parent)
@@ -192,7 +217,9 @@ def _check_input(inputs: Sequence[str], config: BuildConfig, counts: _Counts) ->
         )
 
 
-def _write_index(store: Path, spec: IndexSpec, records: Sequence[SegmentRecord], counts: _Counts) -> Path | None:
+def _write_index(
+    store: Path, spec: IndexSpec, records: Sequence[SegmentRecord], counts: _Counts, device: DeviceChoice
+) -> Path | None:
     """Train the shared template and encode every segment with it; return the template's file, if its kind has one."""
     folders = [store / SEGMENTS_FOLDER / record.segment_id for record in records]
     files = [
@@ -201,7 +228,7 @@ def _write_index(store: Path, spec: IndexSpec, records: Sequence[SegmentRecord],
     ]
     try:
         counts.tell("index", 0)
-        template = train_template(spec, _training_sample(files, spec))
+        template = train_template(spec, _training_sample(files, spec), device)
         done = 0
         for folder, vectors in zip(folders, files, strict=True):
             template.write_segment(vectors.blocks(), folder / spec.codes_name)
@@ -217,16 +244,27 @@ def _write_index(store: Path, spec: IndexSpec, records: Sequence[SegmentRecord],
     return path
 
 
+def _measure(store: Path, manifest: Manifest, counts: _Counts) -> OperatingCurve:
+    """What recall costs, so that a search may ask for one from the first day."""
+
+    def tell(stage: str, done: int, total: int) -> None:
+        counts.tell(stage, manifest.passages * done // total)
+
+    options = TuneOptions(manifest.config.index.tune_queries, seed=manifest.config.index.seed)
+    return measure(store, manifest, options, on_progress=tell)
+
+
 def _training_sample(files: Sequence[VectorFile], spec: IndexSpec) -> NDArray[np.float32]:
     """`spec.train_vectors` rows, float32, drawn without replacement by the seed, in row order."""
     total = sum(vectors.rows for vectors in files)
     chosen = np.sort(np.random.default_rng(spec.seed).choice(total, spec.train_vectors, replace=False))
-    parts, start = [np.empty((0, spec.dimension), np.float32)], 0
+    sample = np.empty((len(chosen), spec.dimension), np.float32)
+    start = 0
     for vectors in files:
-        rows = chosen[(chosen >= start) & (chosen < start + vectors.rows)] - start
-        parts.append(vectors.matrix[rows].astype(np.float32))
+        first, end = np.searchsorted(chosen, [start, start + vectors.rows])
+        sample[first:end] = vectors.matrix[chosen[first:end] - start]
         start += vectors.rows
-    return np.concatenate(parts)
+    return sample
 
 
 def _summarize(store: Path, rejects: Rejects) -> RejectSummary:

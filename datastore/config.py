@@ -61,6 +61,8 @@ class IndexConfig:
     train_vectors: Annotated[int, Field(ge=256)] = 262_144
     """Size of the training sample at most."""
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
+    tune_queries: Annotated[int, Field(ge=0, le=10_000)] = 200
+    """Stored vectors that the build measures recall with, unless the index is exact; 0 for not at all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.bm25.statistics import Bm25Statistics
+from datastore.devices import CPU, DeviceChoice
 from datastore.documents import Passage, PassageName
 from datastore.errors import InvalidArgument, NotFound
 from datastore.filters.language import parse
@@ -19,7 +20,9 @@ from datastore.filters.predicate import Predicate
 from datastore.store.reader import StoreReader
 from retriever.api import Fusion
 from retriever.batching import Batcher
-from retriever.dense import DEFAULT_CANDIDATE_DEPTH, Accepted, DenseSearch, Found
+from retriever.dense import DEFAULT_CANDIDATE_DEPTH, DenseSearch, Found
+from retriever.effort import effort
+from retriever.filtered import Accepted
 from retriever.fusion import rank
 from retriever.shard import Bm25Query, Candidate, DenseQuery, ShardInfo, ShardQuery, ShardResult
 
@@ -33,10 +36,14 @@ _DenseKey = tuple[int, int | None, int | None, Predicate | None]
 
 
 class LocalShard:
-    """Implements `retriever.shard.Shard` over a store, or over one shard of it."""
+    """Implements `retriever.shard.Shard` over a store, or over one shard of it.
 
-    def __init__(self, store: Path, shard: tuple[int, int] = (0, 1)) -> None:
-        self._reader = StoreReader(store, shard)
+    Args:
+        device: where its codes are searched.
+    """
+
+    def __init__(self, store: Path, shard: tuple[int, int] = (0, 1), device: DeviceChoice = CPU) -> None:
+        self._reader = StoreReader(store, shard, device)
         self._positions = {segment.segment_id: i for i, segment in enumerate(self._reader.segments)}
         rows = [segment.vectors.rows for segment in self._reader.segments]
         self._passages = sum(rows)
@@ -114,7 +121,8 @@ class LocalShard:
             raise InvalidArgument(
                 "the query vector has a value that is not finite", mend="pass finite float32 values", field="vector"
             )
-        found = self._batcher.run((k, query.candidate_depth, query.nprobe, where), query.vector)
+        candidate_depth, nprobe = effort(self._reader.manifest, query, k)
+        found = self._batcher.run((k, candidate_depth, nprobe, where), query.vector)
         return self._best(found.rows, found.scores, k)
 
     def _search_together(self, key: Hashable, vectors: Sequence[NDArray[np.float32]]) -> list[Found]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ann.spec import IndexSpec
+from datastore.devices import CPU, DeviceChoice
 
 if TYPE_CHECKING:
+    from datastore.ann.kinds.compact import CompactQuantizer
     from datastore.store.vectors import VectorFile
 
 
@@ -26,6 +29,32 @@ class AnnIndex(Protocol):
         Rows are -1 beyond what was found, and a passage may come as often as it lies in lists. `accept` is a bitmap
         of rows, bit `r % 8` of byte `r // 8`; None takes all.
         """
+        ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Cover:
+    """How far a filtered search goes: to the nearest lists that together hold so many codes of accepted passages."""
+
+    accept: NDArray[np.uint8]
+    """A bitmap of rows."""
+    in_lists: NDArray[np.int64]
+    """[nlist], codes of accepted passages in each list: `CoveringIndex.count_in_lists`."""
+    codes: int
+
+
+@runtime_checkable
+class CoveringIndex(AnnIndex, Protocol):
+    """An index that knows which of its lists hold what a filter leaves."""
+
+    def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Codes of accepted passages in each list, [nlist]: one pass over all of them."""
+        ...
+
+    def search_covering(
+        self, queries: NDArray[np.float32], depth: int, cover: Cover
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """As `search`, in as many lists for each query as `cover` says, lists without accepted passages left out."""
         ...
 
 
@@ -55,30 +84,69 @@ def candidates(
     queries: NDArray[np.float32],
     depth: int,
     nprobe: int,
-    accept: NDArray[np.uint8] | None = None,
+    accept: NDArray[np.uint8] | Cover | None = None,
 ) -> list[NDArray[np.int64]]:
     """For each of float32 [n, dimension] the rows of its best candidates, ascending, each once.
 
     About `depth` of them, or fewer where fewer are found: FAISS pads with -1, and this is the one place where that is
-    dropped.
+    dropped. A cover, only for a `CoveringIndex`, says how many lists are read; otherwise `nprobe` does.
     """
     queries = np.ascontiguousarray(queries, np.float32)
-    _, found = index.search(queries, depth, nprobe, accept)
+    if isinstance(accept, Cover):
+        assert isinstance(index, CoveringIndex)
+        _, found = index.search_covering(queries, depth, accept)
+    else:
+        _, found = index.search(queries, depth, nprobe, accept)
     found = np.sort(found, axis=1)
     distinct = found >= 0
     distinct[:, 1:] &= found[:, 1:] != found[:, :-1]
     return [rows[keep] for rows, keep in zip(found, distinct, strict=True)]
 
 
-def load_template(spec: IndexSpec, path: Path | None) -> Template:
-    """The template that `spec` describes; `path` is its file, where its kind has one."""
+def check_device(device: DeviceChoice) -> None:
+    """Raise FailedPrecondition unless FAISS has what was asked for: before the long work that needs it at its end."""
+    from datastore.ann.kinds.gpu import find_gpus
+
+    find_gpus(device)
+
+
+def load_template(spec: IndexSpec, path: Path | None, device: DeviceChoice = CPU) -> Template:
+    """The template that `spec` describes; `path` is its file, where its kind has one.
+
+    Args:
+        device: where the indexes that it opens are searched, as far as FAISS can do that on a GPU.
+
+    Raises:
+        FailedPrecondition: a device that was asked for is not there.
+    """
+    from datastore.ann.kinds.gpu import open_gpus
     from datastore.ann.kinds.registry import TEMPLATES
 
-    return TEMPLATES[spec.kind].load(spec, path)
+    return TEMPLATES[spec.kind].load(spec, path, open_gpus(device))
 
 
-def train_template(spec: IndexSpec, sample: NDArray[np.float32]) -> Template:
-    """Train on float32 [n, dimension], with the seed of `spec`: the same sample gives the same template."""
+def train_template(spec: IndexSpec, sample: NDArray[np.float32], device: DeviceChoice = CPU) -> Template:
+    """Train on float32 [n, dimension], with the seed of `spec`: the same sample gives the same template.
+
+    Args:
+        device: where lists are trained, and vectors put into them. GPUs compare exactly where the CPU compares many
+            centroids by codes first, so theirs are other centroids, as good (docs/gpu.md).
+
+    Raises:
+        FailedPrecondition: a device that was asked for is not there.
+        ResourceExhausted: one that was asked for has too little memory free.
+    """
+    from datastore.ann.kinds.gpu import open_gpus
     from datastore.ann.kinds.registry import TEMPLATES
 
-    return TEMPLATES[spec.kind].train(spec, sample)
+    return TEMPLATES[spec.kind].train(spec, sample, open_gpus(device))
+
+
+def compact_quantizer(sample: NDArray[np.float32]) -> CompactQuantizer | None:
+    """Encodes a few of many vectors like the sample, float32 [n, dimension], to be scanned by themselves.
+
+    None for dimensions that it does not fit.
+    """
+    from datastore.ann.kinds.compact import CompactQuantizer
+
+    return CompactQuantizer(sample) if sample.shape[1] % 4 == 0 and len(sample) else None

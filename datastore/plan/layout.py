@@ -6,8 +6,8 @@ Each function says whose layout it counts; `tests/datastore/plan` compares with 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from datastore.ann.gpu_plan import CODE_BYTES
 from datastore.ann.spec import IndexSpec
 
 Parts = Mapping[str, float]
@@ -20,8 +20,6 @@ COARSE_FLAT_MAX_LISTS = 1024
 _ROW_ID = 8
 _LIST_ENTRY = 24
 """Of a list in `OnDiskInvertedLists`: size, capacity, offset."""
-_GPU_ALLOCATION = 512
-"""Bytes that an allocation on a GPU is a multiple of; a list is two."""
 _FAISS_LIST = 112
 """Of a list in `ArrayInvertedLists` as FAISS 1.15 opens it mapped: two vectors that may own their memory."""
 
@@ -80,38 +78,9 @@ def disk_parts(spec: IndexSpec, passages: int, segments: int) -> Parts:
     }
 
 
-GPU_CODE_BYTES = (1, 2, 3, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96)
-"""Codes of 8-bit sub-quantizers that FAISS's GPU kernels take."""
-
-
-@dataclass(frozen=True, slots=True)
-class GpuLayout:
-    """How GPUs hold the codes of an index."""
-
-    code_bytes: int
-    """Of a code there, zeros that fill it up included."""
-    device_bytes: float
-    """On each GPU, beside what searches take."""
-
-
-def gpu_layout(spec: IndexSpec, passages: int, gpus: int) -> GpuLayout | None:
-    """Of `gpus` that share the passages; None where FAISS has no kernel for the codes.
-
-    A code of 4-bit sub-quantizers is searched there as one of half as many 8-bit ones.
-    """
-    longer = [length for length in GPU_CODE_BYTES if length >= spec.code_bytes]
-    if spec.kind not in {"ivf-pq", "ivf-pq4"} or not longer or (spec.kind == "ivf-pq" and longer[0] != spec.pq_m):
-        return None
-    length = longer[0]
-    coded = spec.dimension if spec.kind == "ivf-pq" else 4 * length
-    row = 4 if passages < 1 << 31 else _ROW_ID
-    lists = spec.copies * passages / gpus * (length + row) + 2 * _GPU_ALLOCATION * spec.nlist
-    return GpuLayout(length, lists + 4 * spec.nlist * (spec.dimension + coded + 2) + 2048 * coded)
-
-
 def gpu_pq_m(dimension: int) -> int:
     """Sub-quantizers of ivf-pq that GPUs take, as many as its default or the next fewer."""
-    return max(m for m in GPU_CODE_BYTES if dimension % m == 0 and m <= max(1, dimension // 6))
+    return max(m for m in CODE_BYTES if dimension % m == 0 and m <= max(1, dimension // 6))
 
 
 def _rotation_bytes(spec: IndexSpec) -> int:

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 
+from datastore.ann.gpu_plan import GpuPlan, search_plan
 from datastore.ann.spec import IndexSpec, choose_index
 from datastore.config import IndexConfig, SegmentConfig, segment_limit
 from datastore.errors import InvalidArgument
 from datastore.plan.building import build_hours, query_encoding_ms
 from datastore.plan.calibration import Calibration
 from datastore.plan.constants import Constants
-from datastore.plan.layout import Parts, disk_parts, gpu_layout, gpu_pq_m, memory_parts
+from datastore.plan.layout import Parts, disk_parts, gpu_pq_m, memory_parts
 from datastore.plan.machines import Machine
 from datastore.plan.request import PlanRequest, Size
 from datastore.plan.results import Cost, SearchFigures, Segments, ShapePlan
@@ -51,14 +52,15 @@ class Shape:
         """What a build chooses; for GPUs, where it is left open and they cannot search that, 8-bit codes."""
         chosen = choose_index(self._request.index, self._size.passages, self._request.dimension)
         open_to = self._machine.gpus and self._request.index.kind == "auto" and chosen.kind != "flat"
-        if not open_to or gpu_layout(chosen, 1, 1) is not None:
+        if not open_to or isinstance(search_plan(chosen, 1), GpuPlan):
             return chosen
         config = replace(self._request.index, kind="ivf-pq", pq_m=gpu_pq_m(self._request.dimension))
         return choose_index(config, self._size.passages, self._request.dimension)
 
     @cached_property
     def _on_gpu(self) -> bool:
-        return bool(self._machine.gpus) and gpu_layout(self._spec, 1, 1) is not None
+        fits = isinstance(search_plan(self._spec, 1), GpuPlan)
+        return bool(self._machine.gpus) and fits and self._spec.kind != "flat"
 
     def plan(self) -> ShapePlan:
         shards, bound_by = self._shards()
@@ -163,9 +165,9 @@ class Shape:
     def _gpu_bytes(self, shards: int) -> float:
         if not self._on_gpu:
             return 0.0
-        layout = gpu_layout(self._spec, self._a_shard(shards), self._machine.gpus)
-        assert layout is not None
-        return layout.device_bytes + self._constants["gpu_scratch_bytes"]
+        held = search_plan(self._spec, self._a_shard(shards), self._machine.gpus)
+        assert isinstance(held, GpuPlan)
+        return held.device_bytes + self._constants["gpu_context_bytes"]
 
     def _build_peak(self, segments: Segments) -> float:
         sample = 4 * self._spec.dimension * self._spec.train_vectors * self._constants["training_factor"]

@@ -11,6 +11,7 @@ from rich.table import Table
 from datastore.errors import DataLoss
 from datastore.info import StoreInfo, describe_store
 from datastore.verify import verify as verify_datastore
+from pergamon.curve import curve_table
 from pergamon.output import human_bytes, print_json, progress_bar, to_plain
 
 INFO_EXAMPLES = "**Examples**\n\n`pergamon info my.store`\n\n`pergamon info my.store --json | jq .passages`"
@@ -21,12 +22,15 @@ _JSON = typer.Option(False, "--json", help="Print one JSON object.")
 
 
 def info(store: Path = _STORE, as_json: bool = _JSON) -> None:
-    """Show what a datastore holds: counts, sizes, encoder, index."""
+    """Show what a datastore holds: counts, sizes, encoder, index, and what recall costs."""
     described = describe_store(store)
     if as_json:
         print_json(to_plain(described))
     else:
-        Console(markup=False).print(_table(described))
+        console = Console(markup=False)
+        console.print(_table(described))
+        if described.operating_curve is not None:
+            console.print(curve_table(described.operating_curve, described.passages))
 
 
 def _table(described: StoreInfo) -> Table:
@@ -56,6 +60,7 @@ def _table(described: StoreInfo) -> Table:
     table.add_row(
         "total on disk", f"{human_bytes(described.bytes_total)}, {described.bytes_per_passage:,.0f} bytes a passage"
     )
+    table.add_row("search on GPUs", described.gpu_search)
     table.add_section()
     table.add_row("created", described.created)
     table.add_row("format version", str(described.format_version))

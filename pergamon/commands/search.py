@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from datastore.devices import parse_device
 from pergamon import options
 from pergamon.options import FusionOption, ModeOption
 from pergamon.output import print_json
@@ -25,6 +26,8 @@ EXAMPLES = """
 
 `pergamon search my.store "queues" --where "starts_with(document_id, 'asyncio')"` (docs/filters.md has the language)
 
+`pergamon search my.store "queues" --mode dense --recall 0.99` (what that takes is measured; docs/tuning.md)
+
 `pergamon search my.store "queues" --collapse 0.95 --mmr 0.7` (no near-duplicates, and few passages that say the same)
 """
 _SNIPPET_CHARACTERS = 300
@@ -37,6 +40,7 @@ def search(
     mode: options.Mode = ModeOption.HYBRID,
     candidate_depth: options.CandidateDepth = None,
     nprobe: options.Nprobe = None,
+    recall: options.Recall = None,
     fusion: options.FusionMethod = FusionOption.RRF,
     dense_weight: options.DenseWeight = 0.5,
     bm25_k1: options.Bm25K1 = None,
@@ -47,6 +51,7 @@ def search(
     require_complete: options.RequireComplete = False,
     timeout_s: options.TimeoutS = None,
     encoder: options.Encoder = None,
+    device: options.Device = "auto",
     as_json: options.AsJson = False,
 ) -> None:
     """Find the passages that answer a query."""
@@ -56,6 +61,7 @@ def search(
         mode=mode,
         candidate_depth=candidate_depth,
         nprobe=nprobe,
+        recall=recall,
         fusion=fusion,
         dense_weight=dense_weight,
         bm25_k1=bm25_k1,
@@ -67,7 +73,7 @@ def search(
         timeout_s=timeout_s,
     )
     request.validate()
-    with closing(open_target(target, encoder)) as retriever:
+    with closing(open_target(target, encoder, parse_device(device))) as retriever:
         response = retriever.search(request)
     if as_json:
         print_json(response_json(response))

@@ -84,29 +84,8 @@ def test_constants_of_the_layout_are_those_of_the_engine() -> None:
     assert (layout.BLOCK, layout.COARSE_FLAT_MAX_LISTS) == (BLOCK, FLAT_MAX_LISTS)
 
 
-@pytest.mark.parametrize(
-    ("spec", "code_bytes"),
-    [
-        (IndexSpec("ivf-pq", 768, 1024, 64), 64),
-        (IndexSpec("ivf-pq", 768, 1024, 128), None),
-        (IndexSpec("ivf-pq4", 256, 1024, 96), 48),
-        (IndexSpec("ivf-pq4", 384, 1024, 144), 96),
-        (IndexSpec("ivf-pq4", 768, 1024, 288), None),
-        (IndexSpec("flat", 768), None),
-        (IndexSpec("ivf-rabitq", 768, 1024, bits=1), None),
-    ],
-)
-def test_codes_that_gpus_take(spec: IndexSpec, code_bytes: int | None) -> None:
-    held = layout.gpu_layout(spec, 10**6, 2)
-    assert (held and held.code_bytes) == code_bytes
-    if held is not None:
-        alone = layout.gpu_layout(spec, 10**6, 1)
-        assert alone is not None
-        assert held.device_bytes < alone.device_bytes < 2 * held.device_bytes
-
-
 @pytest.mark.parametrize("dimension", [1, 64, 256, 384, 768, 1000, 1024, 4096])
 def test_gpus_have_sub_quantizers_for_every_dimension(dimension: int) -> None:
     chosen = layout.gpu_pq_m(dimension)
     assert dimension % chosen == 0
-    assert chosen in layout.GPU_CODE_BYTES
+    assert chosen in layout.CODE_BYTES
