@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ann.clustering import assign, train_coarse
+from datastore.ann.index import Cover
 from datastore.ann.kinds.coarse import CoarseIndex
+from datastore.ann.kinds.covering import ListRows, covering_lists
 from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import MEND, faiss, give_back_memory, merged, pointer, search_lists, use_threads
 from datastore.ann.kinds.list_file import Entries
@@ -111,7 +113,8 @@ class IvfRabitqTemplate:
 
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> IvfRabitqIndex:
         with JoinedLists(paths, [file.rows for file in vectors], self._spec) as joined:
-            index = IvfRabitqIndex(self._spec, self._coarse, self._rotation, joined)
+            list_rows = ListRows(paths, vectors)  # of files whose sizes have been checked
+            index = IvfRabitqIndex(self._spec, self._coarse, self._rotation, joined, list_rows=list_rows)
         give_back_memory()
         return index
 
@@ -120,8 +123,15 @@ class IvfRabitqIndex:
     """The lists of some segments, joined, in memory."""
 
     def __init__(
-        self, spec: IndexSpec, coarse: CoarseIndex, rotation: NDArray[np.float32], joined: JoinedLists
+        self,
+        spec: IndexSpec,
+        coarse: CoarseIndex,
+        rotation: NDArray[np.float32],
+        joined: JoinedLists,
+        *,
+        list_rows: ListRows,
     ) -> None:
+        self._list_rows = list_rows
         self._spec = spec
         self._coarse = coarse
         self._rotation = np.ascontiguousarray(rotation.T)
@@ -136,13 +146,32 @@ class IvfRabitqIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         use_threads(1)
         rotated = queries @ self._rotation
-        products, lists = self._coarse.probes(rotated, min(nprobe, self._spec.nlist))
+        return self._search(rotated, depth, self._coarse.probes(rotated, min(nprobe, self._spec.nlist)), accept)
+
+    def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int64]:
+        return self._list_rows.count(accept, self._spec.nlist)
+
+    def search_covering(
+        self, queries: NDArray[np.float32], depth: int, cover: Cover
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        use_threads(1)
+        rotated = queries @ self._rotation
+        return self._search(rotated, depth, covering_lists(self._coarse, rotated, cover), cover.accept)
+
+    def _search(
+        self,
+        rotated: NDArray[np.float32],
+        depth: int,
+        found_lists: tuple[NDArray[np.float32], NDArray[np.int64]],
+        accept: NDArray[np.uint8] | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        products, lists = found_lists
         depth = min(self._spec.copies * depth, max(1, self._codes.ntotal))
-        scores = np.empty((len(queries), depth), np.float32)
-        rows = np.empty((len(queries), depth), np.int64)
+        scores = np.empty((len(rotated), depth), np.float32)
+        rows = np.empty((len(rotated), depth), np.int64)
         tables = self._tables
         step = max(1, tables // lists.shape[1])
-        for start in range(0, len(queries), step):
+        for start in range(0, len(rotated), step):
             part = slice(start, start + step)
             probes = [
                 (np.ascontiguousarray(products[part, some]), np.ascontiguousarray(lists[part, some]))
