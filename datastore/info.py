@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from datastore.ann.gpu_plan import search_plan
 from datastore.ann.memory import index_bytes
 from datastore.ann.operating_curve import OperatingCurve
 from datastore.ann.spec import CODES_NAMES
@@ -47,6 +48,10 @@ class StoreInfo:
     bytes_by_part: Mapping[str, int]
     bytes_total: int
     bytes_per_passage: float
+    gpu_search: str
+    """How GPUs search the index, or why they do not."""
+    gpu_bytes: int | None
+    """That this takes on one device; None where they do not."""
 
 
 def describe_store(store: Path) -> StoreInfo:
@@ -61,6 +66,7 @@ def describe_store(store: Path) -> StoreInfo:
         by_part[part] += record.bytes
     total = sum(by_part.values())
     settings = manifest.config.bm25
+    plan = search_plan(manifest.index, manifest.passages)
     return StoreInfo(
         store=str(store),
         datastore_id=manifest.datastore_id,
@@ -84,4 +90,6 @@ def describe_store(store: Path) -> StoreInfo:
         bytes_by_part=by_part,
         bytes_total=total,
         bytes_per_passage=total / manifest.passages if manifest.passages else 0.0,
+        gpu_search=plan if isinstance(plan, str) else plan.describe(),
+        gpu_bytes=None if isinstance(plan, str) else plan.device_bytes,
     )

@@ -64,6 +64,14 @@ Where = Annotated[
 RequireComplete = Annotated[bool, typer.Option("--require-complete", help="Fail unless every shard answers.")]
 TimeoutS = Annotated[float | None, typer.Option("--timeout-s", help="Seconds allowed.")]
 Encoder = Annotated[str | None, typer.Option("--encoder", help="Where to load the datastore's encoder from.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda[:N,...]",
+        help="Where models and the index compute: cuda:0,1 for those GPUs, auto for all that are there, or the CPU.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from datastore.devices import AUTO, DeviceChoice
 from datastore.encoders.registry import open_query_encoder
 from datastore.errors import InvalidArgument
 from retriever.api import Retriever
@@ -14,12 +15,13 @@ from retriever.router import Router
 GRPC_SCHEME = "grpc://"
 
 
-def open_target(target: str, encoder: str | None = None) -> Retriever:
+def open_target(target: str, encoder: str | None = None, device: DeviceChoice = AUTO) -> Retriever:
     """Open a datastore for searching.
 
     Args:
         target: the folder of a store, or `grpc://host:port` of a server or router.
         encoder: for a store whose encoder is to be loaded from elsewhere; it must be the same one.
+        device: where queries are encoded and codes searched.
     """
     if target.startswith(GRPC_SCHEME):
         from retriever.rpc.remote_retriever import RemoteRetriever
@@ -30,11 +32,17 @@ def open_target(target: str, encoder: str | None = None) -> Retriever:
                 mend="leave the encoder out, or name it where the server is started",
                 field="encoder",
             )
+        if device != AUTO:
+            raise InvalidArgument(
+                f"the device {device} is given for {target}; a server computes where it was told to",
+                mend="leave --device out, or give it where the server is started",
+                field="device",
+            )
         return RemoteRetriever(target.removeprefix(GRPC_SCHEME))
-    return open_store(Path(target), encoder)
+    return open_store(Path(target), encoder, device)
 
 
-def open_store(path: Path, encoder: str | None = None) -> Router:
+def open_store(path: Path, encoder: str | None = None, device: DeviceChoice = AUTO) -> Router:
     """A whole store, searched in this process."""
-    shard = LocalShard(path)
-    return Router(Membership([shard]), lambda: open_query_encoder(shard.describe().encoder, encoder))
+    shard = LocalShard(path, device=device)
+    return Router(Membership([shard]), lambda: open_query_encoder(shard.describe().encoder, encoder, device))

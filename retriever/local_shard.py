@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.bm25.statistics import Bm25Statistics
+from datastore.devices import CPU, DeviceChoice
 from datastore.documents import Passage, PassageName
 from datastore.errors import InvalidArgument, NotFound
 from datastore.filters.language import parse
@@ -35,10 +36,14 @@ _DenseKey = tuple[int, int | None, int | None, Predicate | None]
 
 
 class LocalShard:
-    """Implements `retriever.shard.Shard` over a store, or over one shard of it."""
+    """Implements `retriever.shard.Shard` over a store, or over one shard of it.
 
-    def __init__(self, store: Path, shard: tuple[int, int] = (0, 1)) -> None:
-        self._reader = StoreReader(store, shard)
+    Args:
+        device: where its codes are searched.
+    """
+
+    def __init__(self, store: Path, shard: tuple[int, int] = (0, 1), device: DeviceChoice = CPU) -> None:
+        self._reader = StoreReader(store, shard, device)
         self._positions = {segment.segment_id: i for i, segment in enumerate(self._reader.segments)}
         rows = [segment.vectors.rows for segment in self._reader.segments]
         self._passages = sum(rows)

@@ -18,7 +18,14 @@ ROOMS = {
     "bench": {"datastore", "retriever", "rag", "bench"},
     "pergamon": {"datastore", "retriever", "rag", "bench", "pergamon"},
 }
-SEEN_BY_RAG = ("rag", "retriever.api", "retriever.client", "datastore.errors", "datastore.documents")
+SEEN_BY_RAG = (
+    "rag",
+    "retriever.api",
+    "retriever.client",
+    "datastore.devices",
+    "datastore.errors",
+    "datastore.documents",
+)
 RPC = "retriever/rpc/"
 TORCH = {"datastore/encoders/sentence_transformer.py", "rag/llm/local.py"}
 ONLY_IN = {

@@ -7,10 +7,13 @@ that searches use, mend what the split did.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ann.kinds.coarse import CoarseIndex
+from datastore.ann.kinds.gpu import Gpus, device_errors
 from datastore.ann.kinds.library import inner_products_by_row, k_means
 from datastore.ann.kinds.probing import train_margins
 
@@ -20,27 +23,53 @@ _POINTS_PER_PART = 256
 """Sampled vectors for each part of the first level."""
 _ROUNDS = 10
 _MENDING_ROUNDS = 3
+_LISTS_SUMMED = 1024
 _SPILL_CANDIDATES = 16
 """Nearest lists among which a vector's second one is chosen."""
 
 
-def train_coarse(sample: Vectors, nlist: int, seed: int) -> CoarseIndex:
-    """`nlist` unit centroids for vectors like float32 [n, dimension], n >= nlist; the same seed gives the same ones."""
+class CoarseLevel(Protocol):
+    """Which lists are nearest to a vector; thread-safe."""
+
+    centroids: Vectors
+    """float32 [nlist, dimension], of length 1."""
+
+    def search(self, vectors: Vectors, nprobe: int) -> tuple[Vectors, NDArray[np.int64]]:
+        """(inner products, lists), both [n, nprobe], best first, for nprobe <= nlist."""
+        ...
+
+
+def train_coarse(sample: Vectors, nlist: int, seed: int, gpus: Gpus | None = None) -> CoarseIndex:
+    """`nlist` unit centroids for vectors like float32 [n, dimension], n >= nlist; the same seed gives the same ones.
+
+    On `gpus` the nearest centroids are found exactly, so theirs differ a little from those of the CPU.
+    """
     part_count = min(nlist, max(1, 1 << round(np.log2(nlist) / 2)))
     few = np.sort(np.random.default_rng(seed).permutation(len(sample))[: part_count * _POINTS_PER_PART])
-    parts = CoarseIndex(k_means(sample[few], part_count, _ROUNDS, seed), seed)
-    home = parts.search(sample, 1)[1][:, 0]
+    parts = _k_means(sample[few], part_count, seed, gpus)
+    home = _nearest(parts, sample, seed, gpus)
     shares = _share_out(np.bincount(home, minlength=part_count), nlist)
     centroids = np.concatenate(
-        [k_means(sample[home == part], int(shares[part]), _ROUNDS, seed) for part in np.flatnonzero(shares)]
+        [_k_means(sample[home == part], int(shares[part]), seed, gpus) for part in np.flatnonzero(shares)]
     )
     for _ in range(_MENDING_ROUNDS):
-        nearest = CoarseIndex(centroids, seed).search(sample, 1)[1][:, 0]
-        centroids = _unit(_sums(sample, nearest, centroids))
+        centroids = _unit(_sums(sample, _nearest(centroids, sample, seed, gpus), centroids))
     return CoarseIndex(centroids, seed, margins=train_margins(centroids, sample, seed))
 
 
-def assign(coarse: CoarseIndex, vectors: Vectors, copies: int, spill_weight: float) -> NDArray[np.int64]:
+def _k_means(vectors: Vectors, count: int, seed: int, gpus: Gpus | None) -> Vectors:
+    if gpus is None:
+        return k_means(vectors, count, _ROUNDS, seed)
+    with device_errors():
+        return k_means(vectors, count, _ROUNDS, seed, gpus.flat(vectors.shape[1]))
+
+
+def _nearest(centroids: Vectors, vectors: Vectors, seed: int, gpus: Gpus | None) -> NDArray[np.int64]:
+    coarse: CoarseLevel = CoarseIndex(centroids, seed) if gpus is None else gpus.coarse(centroids)
+    return coarse.search(vectors, 1)[1][:, 0]
+
+
+def assign(coarse: CoarseLevel, vectors: Vectors, copies: int, spill_weight: float) -> NDArray[np.int64]:
     """The lists of each of float32 [n, dimension]: int64 [n, copies], for one copy or two.
 
     The first is the nearest centroid's. The second is one that is likely to be probed when the first is not: its
@@ -80,9 +109,15 @@ def _sums(sample: Vectors, lists: NDArray[np.int64], centroids: Vectors) -> Vect
     """The sum of each list's vectors; the centroid of a list without any."""
     counts = np.bincount(lists, minlength=len(centroids))
     filled = np.flatnonzero(counts)
-    starts = np.cumsum(counts) - counts
+    starts = (np.cumsum(counts) - counts)[filled]
+    order = np.argsort(lists, kind="stable")
     sums = centroids.copy()
-    sums[filled] = np.add.reduceat(sample[np.argsort(lists, kind="stable")], starts[filled], axis=0)
+    for first in range(0, len(filled), _LISTS_SUMMED):  # a copy of the sorted sample would be as large as the sample
+        some = starts[first : first + _LISTS_SUMMED]
+        end = some[-1] + counts[filled[first : first + _LISTS_SUMMED][-1]]
+        sums[filled[first : first + _LISTS_SUMMED]] = np.add.reduceat(
+            sample[order[some[0] : end]], some - some[0], axis=0
+        )
     return sums
 
 

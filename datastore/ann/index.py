@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ann.spec import IndexSpec
+from datastore.devices import CPU, DeviceChoice
 
 if TYPE_CHECKING:
     from datastore.ann.kinds.compact import CompactQuantizer
@@ -102,18 +103,43 @@ def candidates(
     return [rows[keep] for rows, keep in zip(found, distinct, strict=True)]
 
 
-def load_template(spec: IndexSpec, path: Path | None) -> Template:
-    """The template that `spec` describes; `path` is its file, where its kind has one."""
+def check_device(device: DeviceChoice) -> None:
+    """Raise FailedPrecondition unless FAISS has what was asked for: before the long work that needs it at its end."""
+    from datastore.ann.kinds.gpu import find_gpus
+
+    find_gpus(device)
+
+
+def load_template(spec: IndexSpec, path: Path | None, device: DeviceChoice = CPU) -> Template:
+    """The template that `spec` describes; `path` is its file, where its kind has one.
+
+    Args:
+        device: where the indexes that it opens are searched, as far as FAISS can do that on a GPU.
+
+    Raises:
+        FailedPrecondition: a device that was asked for is not there.
+    """
+    from datastore.ann.kinds.gpu import open_gpus
     from datastore.ann.kinds.registry import TEMPLATES
 
-    return TEMPLATES[spec.kind].load(spec, path)
+    return TEMPLATES[spec.kind].load(spec, path, open_gpus(device))
 
 
-def train_template(spec: IndexSpec, sample: NDArray[np.float32]) -> Template:
-    """Train on float32 [n, dimension], with the seed of `spec`: the same sample gives the same template."""
+def train_template(spec: IndexSpec, sample: NDArray[np.float32], device: DeviceChoice = CPU) -> Template:
+    """Train on float32 [n, dimension], with the seed of `spec`: the same sample gives the same template.
+
+    Args:
+        device: where lists are trained, and vectors put into them. GPUs compare exactly where the CPU compares many
+            centroids by codes first, so theirs are other centroids, as good (docs/gpu.md).
+
+    Raises:
+        FailedPrecondition: a device that was asked for is not there.
+        ResourceExhausted: one that was asked for has too little memory free.
+    """
+    from datastore.ann.kinds.gpu import open_gpus
     from datastore.ann.kinds.registry import TEMPLATES
 
-    return TEMPLATES[spec.kind].train(spec, sample)
+    return TEMPLATES[spec.kind].train(spec, sample, open_gpus(device))
 
 
 def compact_quantizer(sample: NDArray[np.float32]) -> CompactQuantizer | None:

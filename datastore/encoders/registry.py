@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.config import EncoderConfig
+from datastore.devices import AUTO, DeviceChoice
 from datastore.encoders.fingerprint import EncoderFingerprint
 from datastore.errors import InvalidArgument
 
@@ -34,13 +35,13 @@ class Encoder(Protocol):
         ...
 
 
-def _open_embedded(config: EncoderConfig) -> Encoder:
+def _open_embedded(config: EncoderConfig, device: DeviceChoice) -> Encoder:
     from datastore.encoders.sentence_transformer import SentenceTransformerEncoder, embedded_model_folder
 
-    return SentenceTransformerEncoder(config, str(embedded_model_folder()))
+    return SentenceTransformerEncoder(config, str(embedded_model_folder()), device)
 
 
-def _open_hashing(config: EncoderConfig) -> Encoder:
+def _open_hashing(config: EncoderConfig, device: DeviceChoice) -> Encoder:
     from datastore.encoders.hashing import HashingEncoder
 
     if config.query_prompt or config.passage_prompt or not config.normalize:
@@ -52,13 +53,13 @@ def _open_hashing(config: EncoderConfig) -> Encoder:
     return HashingEncoder()
 
 
-def _open_wordllama(config: EncoderConfig) -> Encoder:
+def _open_wordllama(config: EncoderConfig, device: DeviceChoice) -> Encoder:
     from datastore.encoders.wordllama import WordLlamaEncoder
 
     return WordLlamaEncoder(config)
 
 
-ENCODERS: dict[str, Callable[[EncoderConfig], Encoder]] = {
+ENCODERS: dict[str, Callable[[EncoderConfig, DeviceChoice], Encoder]] = {
     "all-minilm-l6-v2": _open_embedded,
     "hashing": _open_hashing,
     "wordllama-256": _open_wordllama,
@@ -66,22 +67,26 @@ ENCODERS: dict[str, Callable[[EncoderConfig], Encoder]] = {
 """Name -> how to open it. Any other name with a `/`, or that is a folder, is a sentence-transformers model."""
 
 
-def open_encoder(config: EncoderConfig) -> Encoder:
+def open_encoder(config: EncoderConfig, device: DeviceChoice = AUTO) -> Encoder:
     """The encoder that `config` names, with its model loaded.
 
+    Args:
+        device: where a model computes; encoders without one take no notice. Of several, the first.
+
     Raises:
+        FailedPrecondition: a device that was asked for is not there.
         InvalidArgument: no encoder has that name.
         NotFound: the model is not at that path, or the hub does not have it or cannot be reached.
     """
     if config.name in ENCODERS:
-        return ENCODERS[config.name](config)
+        return ENCODERS[config.name](config, device)
     folder = Path(config.name)
     if "/" in config.name or folder.is_dir():
         from datastore.encoders.sentence_transformer import SentenceTransformerEncoder
 
         # A store is searched from other folders than it was built in.
         named = replace(config, name=str(folder.resolve())) if folder.is_dir() else config
-        return SentenceTransformerEncoder(named, named.name)
+        return SentenceTransformerEncoder(named, named.name, device)
     raise InvalidArgument(
         f"no encoder is called {config.name!r}; there are {', '.join(sorted(ENCODERS))}",
         mend="use one of those, a model's hub name (with its owner: owner/model) or the path of a model's folder",
@@ -89,7 +94,7 @@ def open_encoder(config: EncoderConfig) -> Encoder:
     )
 
 
-def open_query_encoder(wanted: EncoderFingerprint, name: str | None = None) -> Encoder:
+def open_query_encoder(wanted: EncoderFingerprint, name: str | None = None, device: DeviceChoice = AUTO) -> Encoder:
     """The encoder that a store was built with, or the one called `name` if it is the same.
 
     Raises:
@@ -102,7 +107,8 @@ def open_query_encoder(wanted: EncoderFingerprint, name: str | None = None) -> E
             query_prompt=wanted.query_prompt,
             passage_prompt=wanted.passage_prompt,
             normalize=wanted.normalized,
-        )
+        ),
+        device,
     )
     wanted.require_same(encoder.fingerprint, "the encoder")
     return encoder

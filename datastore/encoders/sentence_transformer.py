@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from datastore.config import EncoderConfig
+from datastore.devices import AUTO, DeviceChoice
 from datastore.encoders.fingerprint import EncoderFingerprint
 from datastore.errors import FailedPrecondition, NotFound
 from datastore.store.checksums import hash_file
@@ -47,10 +48,11 @@ class SentenceTransformerEncoder:
     Args:
         config: prompts, normalization and batch size; prompts left open are the model's own.
         model: the path or hub name to load. Code that a model repository brings is never run.
+        device: where it computes; of several, on the first.
     """
 
-    def __init__(self, config: EncoderConfig, model: str) -> None:
-        self._model, revision = _load(model, config.revision)
+    def __init__(self, config: EncoderConfig, model: str, device: DeviceChoice = AUTO) -> None:
+        self._model, revision = _load(model, config.revision, device.for_torch(torch.cuda.device_count()))
         self._batch_size = config.batch_size
         dimension = self._model.get_embedding_dimension()
         if dimension is None:
@@ -116,7 +118,7 @@ def _torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _load(model: str, revision: str | None) -> tuple[SentenceTransformer, str]:
+def _load(model: str, revision: str | None, device: str) -> tuple[SentenceTransformer, str]:
     """The model and its revision: of a folder a hash of its files, of a hub model the commit."""
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
@@ -124,20 +126,19 @@ def _load(model: str, revision: str | None) -> tuple[SentenceTransformer, str]:
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
     try:
         if Path(model).is_dir():
-            return _open(model), _hash_folder(Path(model))
+            return _open(model, device), _hash_folder(Path(model))
         try:
             # What is on this machine already needs no network.
             commit = _cached_commit(model, revision)
-            return _open(model, revision=commit, local_files_only=True), commit
+            return _open(model, device, revision=commit, local_files_only=True), commit
         except Exception:  # it is not here, or not whole
             commit = str(huggingface_hub.HfApi().model_info(model, revision=revision, timeout=_HUB_TIMEOUT_S).sha)
-            return _open(model, revision=commit), commit
+            return _open(model, device, revision=commit), commit
     except Exception as error:  # a damaged model, and a hub out of reach, fail in any way that their libraries know
         raise _not_loaded(model, error) from None
 
 
-def _open(model: str, **options: Any) -> SentenceTransformer:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def _open(model: str, device: str, **options: Any) -> SentenceTransformer:
     return SentenceTransformer(model, device=device, trust_remote_code=False, **options)
 
 

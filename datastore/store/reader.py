@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datastore.ann.index import AnnIndex, Template, load_template
 from datastore.bm25.index import Bm25Index
+from datastore.devices import CPU, DeviceChoice
 from datastore.errors import DataLoss, InvalidArgument
 from datastore.filters.cache import SurvivorsCache
 from datastore.store.checksums import FileRecord
@@ -37,13 +38,15 @@ class StoreReader:
     Args:
         path: the store's folder.
         shard: (index, count): which part of the segments to open, `0 <= index < count`.
+        device: where the codes are searched.
 
     Raises:
+        FailedPrecondition, ResourceExhausted: a device that was asked for is not there, or too small.
         NotFound, FailedPrecondition, DataLoss: see `read_manifest`; DataLoss also names a file that is missing or has
             not the recorded size.
     """
 
-    def __init__(self, path: Path, shard: tuple[int, int] = (0, 1)) -> None:
+    def __init__(self, path: Path, shard: tuple[int, int] = (0, 1), device: DeviceChoice = CPU) -> None:
         self.path = path
         self.manifest: Manifest = read_manifest(path)
         self.shard = shard
@@ -51,7 +54,7 @@ class StoreReader:
         for file in [*(file for segment in records for file in segment.files), *_shared_files(self.manifest)]:
             check_size(path, file)
         template = self.manifest.template
-        self.template: Template = load_template(self.manifest.index, path / template.path if template else None)
+        self.template: Template = load_template(self.manifest.index, path / template.path if template else None, device)
         with contextlib.ExitStack() as opened:
             self.segments = [self._open_segment(record, opened) for record in records]
             vectors = [segment.vectors for segment in self.segments]

@@ -9,13 +9,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from datastore.devices import AUTO, parse_device
 from pergamon import options
 from pergamon.options import ModeOption
 from pergamon.output import ERRORS, print_json
 from rag.answer import MAX_ANSWER_TOKENS, Answer
 from rag.answer import ask as ask_datastore
 from rag.llm.registry import CHOICES, DEFAULT_MODEL, open_language_model
-from retriever.client import open_target
+from retriever.client import GRPC_SCHEME, open_target
 
 EXAMPLES = """
 **Examples**
@@ -53,12 +54,16 @@ def ask(
         int, typer.Option("--max-answer-tokens", help="Length of the answer at most.")
     ] = MAX_ANSWER_TOKENS,
     encoder: options.Encoder = None,
+    device: options.Device = "auto",
     show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print the prompt before the answer.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Answer a question from a datastore, citing the passages used."""
-    model = open_language_model(llm)
-    with closing(open_target(target, encoder)) as retriever, ERRORS.status("reading and answering"):
+    chosen = parse_device(device)
+    model = open_language_model(llm, chosen)
+    # The device of a server is its own; the language model is here all the same.
+    searching = AUTO if target.startswith(GRPC_SCHEME) else chosen
+    with closing(open_target(target, encoder, searching)) as retriever, ERRORS.status("reading and answering"):
         answer = ask_datastore(
             retriever,
             model,

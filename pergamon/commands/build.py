@@ -14,7 +14,9 @@ from datastore.ann.memory import index_bytes
 from datastore.build import BuildProgress
 from datastore.build import build as build_datastore
 from datastore.config import load_config
+from datastore.devices import parse_device
 from datastore.store.manifest import Manifest
+from pergamon import options
 from pergamon.output import ERRORS, human_bytes, print_json, progress_bar, to_plain
 
 EXAMPLES = """
@@ -26,7 +28,7 @@ EXAMPLES = """
 
 `pergamon build --input corpus.jsonl.zst --store my.store --index-memory 2GiB`
 
-`pergamon build --input pydoc: --store py.store --encoder BAAI/bge-small-en-v1.5`
+`pergamon build --input pydoc: --store py.store --encoder BAAI/bge-small-en-v1.5 --device cuda`
 """
 
 
@@ -72,6 +74,7 @@ def build(
     max_rejected_share: float | None = typer.Option(
         None, "--max-rejected-share", help="Fail when more than this share of the input is rejected (default 0.1)."
     ),
+    device: options.Device = "auto",
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
     """Build a datastore from text."""
@@ -86,6 +89,7 @@ def build(
             "input": {"max_rejected_share": max_rejected_share},
         },
     )
+    chosen = parse_device(device)
     started = time.monotonic()
     with progress_bar() as progress:
         task = progress.add_task("starting", total=None)
@@ -94,7 +98,7 @@ def build(
             note = f"{step.stage}: {step.documents:,} documents, {step.rejected:,} rejected, passages"
             progress.update(task, description=note, completed=step.passages)
 
-        manifest = build_datastore(inputs, store, settings, show)
+        manifest = build_datastore(inputs, store, settings, show, device=chosen)
     _report(store, manifest, time.monotonic() - started, as_json)
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from bench.beir import read_judged
 from bench.retrieval import DEPTH, measure, retrieve, write_run
+from datastore.devices import parse_device
 from pergamon import options
 from pergamon.options import FusionOption, ModeOption
 from pergamon.output import print_json, progress_bar
@@ -53,6 +54,7 @@ def retrieval(
     collapse_similarity: options.CollapseSimilarity = None,
     where: options.Where = None,
     encoder: options.Encoder = None,
+    device: options.Device = "auto",
     run_file: Annotated[Path | None, typer.Option("--run", help="Write the results as a TREC run.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -73,7 +75,7 @@ def retrieval(
         require_complete=True,
     )
     judged = read_judged(beir, split)
-    with closing(open_target(store, encoder)) as retriever, progress_bar() as progress:
+    with closing(open_target(store, encoder, parse_device(device))) as retriever, progress_bar() as progress:
         task = progress.add_task("queries", total=len(judged.queries))
         run = retrieve(retriever, judged.queries, request, lambda done: progress.update(task, completed=done))
     measures = measure(judged, run)

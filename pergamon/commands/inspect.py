@@ -60,6 +60,7 @@ def _table(described: StoreInfo) -> Table:
     table.add_row(
         "total on disk", f"{human_bytes(described.bytes_total)}, {described.bytes_per_passage:,.0f} bytes a passage"
     )
+    table.add_row("search on GPUs", described.gpu_search)
     table.add_section()
     table.add_row("created", described.created)
     table.add_row("format version", str(described.format_version))

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from datastore.devices import parse_device
 from pergamon import options
 from pergamon.options import FusionOption, ModeOption
 from pergamon.output import print_json
@@ -50,6 +51,7 @@ def search(
     require_complete: options.RequireComplete = False,
     timeout_s: options.TimeoutS = None,
     encoder: options.Encoder = None,
+    device: options.Device = "auto",
     as_json: options.AsJson = False,
 ) -> None:
     """Find the passages that answer a query."""
@@ -71,7 +73,7 @@ def search(
         timeout_s=timeout_s,
     )
     request.validate()
-    with closing(open_target(target, encoder)) as retriever:
+    with closing(open_target(target, encoder, parse_device(device))) as retriever:
         response = retriever.search(request)
     if as_json:
         print_json(response_json(response))

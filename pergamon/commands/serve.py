@@ -11,8 +11,10 @@ from types import FrameType
 
 import typer
 
+from datastore.devices import parse_device
 from datastore.encoders.registry import open_query_encoder
 from datastore.errors import DeadlineExceeded, InvalidArgument, Unavailable
+from pergamon import options
 from retriever.fanout import Membership
 from retriever.local_shard import LocalShard
 from retriever.router import Router
@@ -25,6 +27,8 @@ SERVE_EXAMPLES = """
 `pergamon serve my.store --listen 127.0.0.1:7700`
 
 `pergamon serve my.store --shard 0/2 --listen 127.0.0.1:7701` (and `--shard 1/2` on another port, for `pergamon route`)
+
+`pergamon serve my.store --device cuda:0,1` (codes shared out over two GPUs; docs/gpu.md)
 """
 ROUTE_EXAMPLES = """
 **Example**
@@ -43,13 +47,14 @@ def serve(
     shard: str = typer.Option("0/1", "--shard", help="I/N: serve the I-th of N parts, counted from 0."),
     encoder: str | None = typer.Option(None, "--encoder", help="Where to load the datastore's encoder from."),
     warm_up_s: float = typer.Option(2.0, "--warm-up-s", help="Seconds of trial searches before it says it serves."),
+    device: options.Device = "auto",
     grace_s: float = _GRACE,
 ) -> None:
     """Serve a datastore, or one shard of it, over gRPC; prints the address when it is ready."""
-    part = _parse_shard(shard)
+    part, chosen = _parse_shard(shard), parse_device(device)
     with _terminated_cleanly():
-        held = LocalShard(store, part)
-        router = Router(Membership([held]), lambda: open_query_encoder(held.describe().encoder, encoder))
+        held = LocalShard(store, part, chosen)
+        router = Router(Membership([held]), lambda: open_query_encoder(held.describe().encoder, encoder, chosen))
         server = RpcServer(listen, retriever=router, shard=held)
 
         def prepare() -> None:
@@ -65,6 +70,7 @@ def route(
     shards: str = typer.Option(..., "--shards", help="HOST:PORT of each shard's server, separated by commas."),
     listen: str = _LISTEN,
     encoder: str | None = typer.Option(None, "--encoder", help="Where to load the datastore's encoder from."),
+    device: options.Device = "auto",
     wait_s: float = typer.Option(60.0, "--wait-s", help="Seconds to wait for a first shard to answer."),
     grace_s: float = _GRACE,
 ) -> None:
@@ -76,9 +82,10 @@ def route(
             mend="name each shard's server once",
             field="shards",
         )
+    chosen = parse_device(device)
     with _terminated_cleanly():
         members = Membership([RemoteShard(address) for address in addresses])
-        router = Router(members, lambda: open_query_encoder(members.any_info().encoder, encoder))
+        router = Router(members, lambda: open_query_encoder(members.any_info().encoder, encoder, chosen))
         server = RpcServer(listen, retriever=router)
 
         def prepare() -> None:

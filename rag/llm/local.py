@@ -23,6 +23,7 @@ from jinja2 import TemplateError
 from safetensors import SafetensorError
 from safetensors.torch import save_model
 
+from datastore.devices import AUTO, DeviceChoice
 from datastore.errors import FailedPrecondition, InvalidArgument, NotFound
 from rag.llm.api import Generation, Message, OnText
 from rag.llm.cache import ModelCache, fingerprint_of
@@ -58,16 +59,27 @@ class LocalModel:
         source: a .gguf file, a folder that transformers saved, or a name on the hub.
         name: how answers call the model.
         hub: whether `source` is a hub name, which may be downloaded; without it nothing is.
+        device: where it computes; of several, on the first.
 
-    A CUDA device is used where there is one. Weights are bfloat16 there and on a CPU that multiplies it (AVX512-BF16,
+    Weights are bfloat16 there and on a CPU that multiplies it (AVX512-BF16,
     AMX), where it reads a prompt twice as fast as float32; elsewhere it would be emulated, and they are float32.
     Torch's own number of threads is left as it is.
     """
 
-    def __init__(self, source: str | Path, *, name: str, hub: bool = False, cache: ModelCache | None = None) -> None:
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        name: str,
+        hub: bool = False,
+        cache: ModelCache | None = None,
+        device: DeviceChoice = AUTO,
+    ) -> None:
         self._source = source
         self._name = name
         self._hub = hub
+        self._device = device.for_torch(torch.cuda.device_count())
+        self._dtype = _dtype_on(self._device)
         self._cache = cache or ModelCache.of_user()
         self._loaded: tuple[Any, Any] | None = None
         self._lock = Lock()  # held while loading, and while generating: a second answer at once would slow both
@@ -139,7 +151,7 @@ class LocalModel:
                 _silence()
                 try:
                     tokenizer, model = self._load_gguf() if str(self._source).endswith(".gguf") else self._load_saved()
-                    self._loaded = tokenizer, model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+                    self._loaded = tokenizer, model.eval().to(self._device)
                 except Exception as error:  # a broken file fails anywhere in what reads it
                     raise FailedPrecondition(
                         f"{self._source} cannot be loaded as a language model: {_first_line(error)}",
@@ -149,19 +161,19 @@ class LocalModel:
             return self._loaded
 
     def _load_saved(self) -> tuple[Any, Any]:
-        return _from_pretrained(self._source, local_files_only=not self._hub)
+        return _from_pretrained(self._source, self._dtype, local_files_only=not self._hub)
 
     def _load_gguf(self) -> tuple[Any, Any]:
         path = Path(self._source)
         versions = [f"{package} {metadata.version(package)}" for package in ("transformers", "gguf", "torch")]
-        key = f"{path.stem}-{fingerprint_of(path, *versions, str(_dtype()))}"
+        key = f"{path.stem}-{fingerprint_of(path, *versions, str(self._dtype))}"
         if (folder := self._cache.find(key)) is not None:
             try:
-                return _from_pretrained(folder, local_files_only=True)
+                return _from_pretrained(folder, self._dtype, local_files_only=True)
             except Exception as error:  # as above
                 logger.warning("%s is unreadable and is made again: %s", folder, _first_line(error))
                 self._cache.remove(key)
-        tokenizer, model = _from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+        tokenizer, model = _from_pretrained(path.parent, self._dtype, gguf_file=path.name, local_files_only=True)
         self._cache.put(key, partial(_save, tokenizer, model))
         return tokenizer, model
 
@@ -211,15 +223,15 @@ def _silence() -> None:
     gguf_reader.tqdm = lambda items, **_: items  # this progress bar has no switch
 
 
-def _dtype() -> torch.dtype:
+def _dtype_on(device: str) -> torch.dtype:
     able = torch.cpu.get_capabilities()
-    fast = torch.cuda.is_available() or able.get("avx512_bf16") or able.get("amx_bf16")
+    fast = device != "cpu" or able.get("avx512_bf16") or able.get("amx_bf16")
     return torch.bfloat16 if fast else torch.float32
 
 
-def _from_pretrained(source: str | Path, **options: Any) -> tuple[Any, Any]:
+def _from_pretrained(source: str | Path, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]:
     tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
-    model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(), **options)
+    model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
     return tokenizer, model
 
 

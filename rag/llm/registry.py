@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from datastore.devices import AUTO, DeviceChoice
 from datastore.errors import InvalidArgument
 from rag.llm.api import LanguageModel
 
@@ -18,8 +19,8 @@ CHOICES = {
 }
 
 
-def open_language_model(name: str = DEFAULT_MODEL) -> LanguageModel:
-    """The model of that name, path or address (see CHOICES). Local weights load at first use.
+def open_language_model(name: str = DEFAULT_MODEL, device: DeviceChoice = AUTO) -> LanguageModel:
+    """The model of that name, path or address (see CHOICES). Local weights load at first use, on `device`.
 
     Raises:
         InvalidArgument: no model is called that.
@@ -29,7 +30,7 @@ def open_language_model(name: str = DEFAULT_MODEL) -> LanguageModel:
         from rag.llm.local import LocalModel, bundled_gguf
 
         path = bundled_gguf()
-        return LocalModel(path, name=path.stem)
+        return LocalModel(path, name=path.stem, device=device)
     if name.startswith(("http://", "https://")):
         from rag.llm.openai_compatible import OpenAICompatibleModel
 
@@ -43,12 +44,12 @@ def open_language_model(name: str = DEFAULT_MODEL) -> LanguageModel:
     if scheme == "hf" and rest:
         from rag.llm.local import LocalModel
 
-        return LocalModel(rest, name=rest, hub=True)
+        return LocalModel(rest, name=rest, hub=True, device=device)
     path = Path(name).expanduser()
     if name and (path.is_dir() or (path.is_file() and path.suffix == ".gguf")):
         from rag.llm.local import LocalModel
 
-        return LocalModel(path, name=path.stem if path.is_file() else path.resolve().name)
+        return LocalModel(path, name=path.stem if path.is_file() else path.resolve().name, device=device)
     raise InvalidArgument(
         f"no language model is called {name!r}; wanted one of {', '.join(CHOICES)}",
         mend=f"{DEFAULT_MODEL} needs nothing else; check the spelling of a path",

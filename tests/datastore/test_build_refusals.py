@@ -182,7 +182,7 @@ class BrokenEncoder(HashingEncoder):
 def test_an_encoder_that_fails_on_a_text(
     tmp_path: Path, source: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(ENCODERS, "hashing", lambda _: BrokenEncoder())
+    monkeypatch.setitem(ENCODERS, "hashing", lambda *_: BrokenEncoder())
     with pytest.raises(InvalidArgument, match="not finite"):
         build([str(source)], tmp_path / "store", config(segment={"passages": 100}))
     assert names(tmp_path / "store") == ["write.lock"]

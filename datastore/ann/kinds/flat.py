@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from datastore.ann.kinds.gpu import Gpus
 from datastore.ann.kinds.library import faiss, selector, use_threads
+from datastore.ann.kinds.on_gpus import load_flat, place
 from datastore.ann.spec import IndexSpec
 
 if TYPE_CHECKING:
+    from datastore.ann.index import AnnIndex
     from datastore.store.vectors import VectorFile
 
 
@@ -50,16 +53,17 @@ class FlatTemplate:
 
     exact = True
 
-    def __init__(self, spec: IndexSpec) -> None:
+    def __init__(self, spec: IndexSpec, gpus: Gpus | None = None) -> None:
         self._spec = spec
+        self._gpus = gpus
 
     @classmethod
-    def load(cls, spec: IndexSpec, path: Path | None) -> FlatTemplate:
-        return cls(spec)
+    def load(cls, spec: IndexSpec, path: Path | None, gpus: Gpus | None = None) -> FlatTemplate:
+        return cls(spec, gpus)
 
     @classmethod
-    def train(cls, spec: IndexSpec, sample: NDArray[np.float32]) -> FlatTemplate:
-        return cls(spec)
+    def train(cls, spec: IndexSpec, sample: NDArray[np.float32], gpus: Gpus | None = None) -> FlatTemplate:
+        return cls(spec, gpus)
 
     def save(self, path: Path) -> bool:
         return False
@@ -67,5 +71,11 @@ class FlatTemplate:
     def write_segment(self, vectors: Iterable[NDArray[np.float16]], path: Path) -> bool:
         return False
 
-    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> FlatIndex:
-        return FlatIndex(self._spec, vectors)
+    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
+        return place(
+            self._gpus,
+            self._spec,
+            sum(file.rows for file in vectors),
+            FlatIndex(self._spec, vectors),
+            lambda gpus, _: load_flat(gpus, vectors),
+        )

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.kinds.library import MEND, faiss, read_index, search_lists, use_threads, write_index
+from datastore.ann.kinds.gpu import Gpus, device_errors
+from datastore.ann.kinds.library import MEND, faiss, merged, pointer, read_index, search_lists, use_threads, write_index
+from datastore.ann.kinds.on_gpus import assigner, for_building, load_byte_codes, place
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
 
 if TYPE_CHECKING:
+    from datastore.ann.clustering import CoarseLevel
+    from datastore.ann.index import AnnIndex
     from datastore.store.vectors import VectorFile
 
 
@@ -39,15 +45,7 @@ class IvfPqIndex:
         ]
         if not found:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        scores = np.concatenate([scores for scores, _ in found], axis=1)
-        rows = np.concatenate(
-            [np.where(rows < 0, -1, rows + base) for (_, rows), base in zip(found, self._bases, strict=False)], axis=1
-        )
-        if len(found) > 1 and scores.shape[1] > depth:
-            scores[rows < 0] = -np.inf
-            best = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
-            scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
-        return scores, rows
+        return merged(found, self._bases, depth)
 
 
 class IvfPqTemplate:
@@ -59,11 +57,13 @@ class IvfPqTemplate:
 
     exact = False
 
-    def __init__(self, index: Any) -> None:
+    def __init__(self, spec: IndexSpec, index: Any, gpus: Gpus | None = None) -> None:
+        self._spec = spec
         self._index = index
+        self._gpus = gpus
 
     @classmethod
-    def load(cls, spec: IndexSpec, path: Path | None) -> IvfPqTemplate:
+    def load(cls, spec: IndexSpec, path: Path | None, gpus: Gpus | None = None) -> IvfPqTemplate:
         if path is None:
             raise DataLoss(f"the manifest names no template for the index {spec.kind}", mend=MEND)
         index = read_index(path, faiss.IndexIVFPQ, 0)
@@ -71,10 +71,10 @@ class IvfPqTemplate:
         wanted = (spec.dimension, spec.nlist, spec.pq_m)
         if seen != wanted:
             raise DataLoss(f"{path} has (dimension, nlist, pq_m) {seen}; wanted {wanted}", mend=MEND)
-        return cls(index)
+        return cls(spec, index, gpus)
 
     @classmethod
-    def train(cls, spec: IndexSpec, sample: NDArray[np.float32]) -> IvfPqTemplate:
+    def train(cls, spec: IndexSpec, sample: NDArray[np.float32], gpus: Gpus | None = None) -> IvfPqTemplate:
         quantizer = faiss.IndexFlatIP(spec.dimension)
         index = faiss.IndexIVFPQ(quantizer, spec.dimension, spec.nlist, spec.pq_m, 8, faiss.METRIC_INNER_PRODUCT)
         index.cp.seed = spec.seed
@@ -83,28 +83,59 @@ class IvfPqTemplate:
         index.cp.max_points_per_centroid = index.pq.cp.max_points_per_centroid = 256
         # The sample was chosen to be enough; FAISS warns on standard error below 39 points a centroid, for PQ too.
         index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
-        index.train(np.ascontiguousarray(sample, np.float32))
-        return cls(index)
+        building = for_building(gpus, spec)
+        # FAISS does not hold on to it: this name does.
+        nearest = None if building is None else building.flat(spec.dimension)
+        index.clustering_index = nearest
+        with nullcontext() if building is None else device_errors():
+            index.train(np.ascontiguousarray(sample, np.float32))
+        index.clustering_index = None
+        return cls(spec, index, building)
 
     def save(self, path: Path) -> bool:
         write_index(self._index, path)
         return True
 
+    @cached_property
+    def _assigner(self) -> CoarseLevel | None:
+        """What puts vectors into lists, where that is not the index itself."""
+        return assigner(self._gpus, self._spec, self._index.quantizer.reconstruct_n(0, self._index.nlist))
+
     def write_segment(self, vectors: Iterable[NDArray[np.float16]], path: Path) -> bool:
         index = faiss.clone_index(self._index)
         for block in vectors:
-            index.add(block.astype(np.float32))
+            exact = block.astype(np.float32)
+            if self._assigner is None:
+                index.add(exact)
+            else:
+                _, lists = self._assigner.search(exact, 1)
+                index.add_core(len(exact), pointer(exact), None, pointer(lists))
         index.quantizer.reset()
         write_index(index, path)
         return True
 
-    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> IvfPqIndex:
-        return IvfPqIndex(
-            self._index, [self._open_segment(path, file.rows) for path, file in zip(paths, vectors, strict=True)]
+    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
+        rows = [file.rows for file in vectors]
+        mapped = [self._open_segment(path, count) for path, count in zip(paths, rows, strict=True)]
+        return place(
+            self._gpus,
+            self._spec,
+            sum(rows),
+            IvfPqIndex(self._index, mapped),
+            lambda gpus, plan: load_byte_codes(gpus, plan, self._index, self._joined(paths, rows)),
         )
 
-    def _open_segment(self, path: Path, rows: int) -> Any:
-        index = read_index(path, faiss.IndexIVFPQ, faiss.IO_FLAG_MMAP_IFC)
+    def _joined(self, paths: Sequence[Path], rows: Sequence[int]) -> Any:
+        """The segments as one index, in memory; rows count on from segment to segment."""
+        joined = faiss.clone_index(self._index)
+        for path, count in zip(paths, rows, strict=True):
+            segment = self._open_segment(path, count, 0)
+            joined.invlists.merge_from(segment.invlists, joined.ntotal)
+            joined.ntotal += count
+        return joined
+
+    def _open_segment(self, path: Path, rows: int, flags: int = faiss.IO_FLAG_MMAP_IFC) -> Any:
+        index = read_index(path, faiss.IndexIVFPQ, flags)
         seen = (index.ntotal, index.d, index.nlist, index.pq.M)
         wanted = (rows, self._index.d, self._index.nlist, self._index.pq.M)
         if seen != wanted:

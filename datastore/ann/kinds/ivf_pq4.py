@@ -11,16 +11,18 @@ segments: that joins the lists, and lays them out for the registers. Both files 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.clustering import assign, train_coarse
+from datastore.ann.clustering import CoarseLevel, assign, train_coarse
 from datastore.ann.index import Cover
 from datastore.ann.kinds.coarse import CoarseIndex
 from datastore.ann.kinds.covering import ListRows, covering_lists
+from datastore.ann.kinds.gpu import Gpus
 from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import (
     CODEBOOK,
@@ -33,12 +35,14 @@ from datastore.ann.kinds.library import (
     use_threads,
 )
 from datastore.ann.kinds.list_file import Entries
+from datastore.ann.kinds.on_gpus import ByteLists, assigner, for_building, load_half_byte_codes, place
 from datastore.ann.kinds.packed_lists import packed_lists
 from datastore.ann.kinds.probing import ranks
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
 
 if TYPE_CHECKING:
+    from datastore.ann.index import AnnIndex
     from datastore.store.vectors import VectorFile
 
 _NO_DIRECTION = np.float32(1e-10)
@@ -56,9 +60,15 @@ class IvfPq4Template:
     exact = False
 
     def __init__(
-        self, spec: IndexSpec, coarse: CoarseIndex, rotation: NDArray[np.float32], codebooks: NDArray[np.float32]
+        self,
+        spec: IndexSpec,
+        coarse: CoarseIndex,
+        rotation: NDArray[np.float32],
+        codebooks: NDArray[np.float32],
+        gpus: Gpus | None = None,
     ) -> None:
         self._spec = spec
+        self._gpus = gpus
         self._coarse = coarse
         self._rotation = rotation
         """float32 [2 * pq_m, dimension]."""
@@ -66,7 +76,7 @@ class IvfPq4Template:
         """float32 [pq_m, CODEBOOK, 2]."""
 
     @classmethod
-    def load(cls, spec: IndexSpec, path: Path | None) -> IvfPq4Template:
+    def load(cls, spec: IndexSpec, path: Path | None, gpus: Gpus | None = None) -> IvfPq4Template:
         if path is None:
             raise DataLoss(f"the manifest names no template for the index {spec.kind}", mend=MEND)
         try:
@@ -84,17 +94,18 @@ class IvfPq4Template:
         )
         if seen != wanted:
             raise DataLoss(f"{path} has centroids, margins, rotation and codebooks {seen}; wanted {wanted}", mend=MEND)
-        return cls(spec, CoarseIndex(centroids, spec.seed, coarse_codebooks, margins), rotation, codebooks)
+        return cls(spec, CoarseIndex(centroids, spec.seed, coarse_codebooks, margins), rotation, codebooks, gpus)
 
     @classmethod
-    def train(cls, spec: IndexSpec, sample: NDArray[np.float32]) -> IvfPq4Template:
-        coarse = train_coarse(sample, spec.nlist, spec.seed)
+    def train(cls, spec: IndexSpec, sample: NDArray[np.float32], gpus: Gpus | None = None) -> IvfPq4Template:
+        building = for_building(gpus, spec)
+        coarse = train_coarse(sample, spec.nlist, spec.seed, building)
         chosen = np.sort(np.random.default_rng(spec.seed).permutation(len(sample))[:_RESIDUALS])
         vectors = sample[chosen]
         lists = assign(coarse, vectors, spec.copies, spec.spill_weight)
         residuals = np.concatenate([vectors - coarse.centroids[lists[:, copy]] for copy in range(spec.copies)])
         rotation = train_rotation(residuals, 2 * spec.pq_m, spec.pq_m, spec.seed)
-        return cls(spec, coarse, rotation, train_codebooks(residuals @ rotation.T, spec.pq_m, spec.seed))
+        return cls(spec, coarse, rotation, train_codebooks(residuals @ rotation.T, spec.pq_m, spec.seed), building)
 
     def save(self, path: Path) -> bool:
         with path.open("wb") as file:
@@ -108,6 +119,11 @@ class IvfPq4Template:
             )
         return True
 
+    @cached_property
+    def _assigner(self) -> CoarseLevel:
+        """What puts vectors into lists."""
+        return assigner(self._gpus, self._spec, self._coarse.centroids) or self._coarse
+
     def write_segment(self, vectors: Iterable[NDArray[np.float16]], path: Path) -> bool:
         quantizer = faiss.ProductQuantizer(2 * self._spec.pq_m, self._spec.pq_m, 4)
         faiss.copy_array_to_vector(self._codebooks.reshape(-1), quantizer.centroids)
@@ -115,7 +131,7 @@ class IvfPq4Template:
         start = 0
         for block in vectors:
             exact = block.astype(np.float32)
-            assigned = assign(self._coarse, exact, self._spec.copies, self._spec.spill_weight)
+            assigned = assign(self._assigner, exact, self._spec.copies, self._spec.spill_weight)
             for copy in range(self._spec.copies):
                 residuals = exact - self._coarse.centroids[assigned[:, copy]]
                 codes.append(quantizer.compute_codes(np.ascontiguousarray(residuals @ self._rotation.T)))
@@ -129,10 +145,17 @@ class IvfPq4Template:
         ).write(path, self._spec)
         return True
 
-    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> IvfPq4Index:
-        with JoinedLists(paths, [file.rows for file in vectors], self._spec) as joined:
-            list_rows = ListRows(paths, vectors)  # of files whose sizes have been checked
-            index = IvfPq4Index(self._spec, self._coarse, self._rotation, self._codebooks, joined, list_rows=list_rows)
+    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
+        rows = [file.rows for file in vectors]
+        trained = (self._coarse, self._rotation, self._codebooks)
+        with JoinedLists(paths, rows, self._spec) as joined:
+            index = place(
+                self._gpus,
+                self._spec,
+                sum(rows),
+                IvfPq4Index(self._spec, *trained, joined, list_rows=ListRows(paths, vectors)),
+                lambda gpus, plan: load_half_byte_codes(gpus, plan, ByteLists(*trained, plan.code_bytes), joined),
+            )
         give_back_memory()
         return index
 

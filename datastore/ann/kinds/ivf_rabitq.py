@@ -12,25 +12,29 @@ Nothing but the centroids is trained. Files and joining are as for ivf-pq4; both
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.clustering import assign, train_coarse
+from datastore.ann.clustering import CoarseLevel, assign, train_coarse
 from datastore.ann.index import Cover
 from datastore.ann.kinds.coarse import CoarseIndex
 from datastore.ann.kinds.covering import ListRows, covering_lists
+from datastore.ann.kinds.gpu import Gpus
 from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import MEND, faiss, give_back_memory, merged, pointer, search_lists, use_threads
 from datastore.ann.kinds.list_file import Entries
+from datastore.ann.kinds.on_gpus import assigner, for_building, place
 from datastore.ann.kinds.packed_lists import BLOCK, packed_lists
 from datastore.ann.kinds.probing import ranks
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
 
 if TYPE_CHECKING:
+    from datastore.ann.index import AnnIndex
     from datastore.store.vectors import VectorFile
 
 _TABLE_BYTES = 8 << 20
@@ -44,14 +48,17 @@ class IvfRabitqTemplate:
 
     exact = False
 
-    def __init__(self, spec: IndexSpec, coarse: CoarseIndex, rotation: NDArray[np.float32]) -> None:
+    def __init__(
+        self, spec: IndexSpec, coarse: CoarseIndex, rotation: NDArray[np.float32], gpus: Gpus | None = None
+    ) -> None:
         self._spec = spec
+        self._gpus = gpus
         self._coarse = coarse
         self._rotation = rotation
         """float32 [rotated dimension, dimension], with orthonormal columns."""
 
     @classmethod
-    def load(cls, spec: IndexSpec, path: Path | None) -> IvfRabitqTemplate:
+    def load(cls, spec: IndexSpec, path: Path | None, gpus: Gpus | None = None) -> IvfRabitqTemplate:
         if path is None:
             raise DataLoss(f"the manifest names no template for the index {spec.kind}", mend=MEND)
         try:
@@ -69,13 +76,14 @@ class IvfRabitqTemplate:
         )
         if seen != wanted:
             raise DataLoss(f"{path} has centroids, margins and rotation {seen}; wanted {wanted}", mend=MEND)
-        return cls(spec, CoarseIndex(centroids, spec.seed, codebooks, margins), rotation)
+        return cls(spec, CoarseIndex(centroids, spec.seed, codebooks, margins), rotation, gpus)
 
     @classmethod
-    def train(cls, spec: IndexSpec, sample: NDArray[np.float32]) -> IvfRabitqTemplate:
+    def train(cls, spec: IndexSpec, sample: NDArray[np.float32], gpus: Gpus | None = None) -> IvfRabitqTemplate:
         drawn = np.random.default_rng(spec.seed).standard_normal((spec.rotated_dimension, spec.dimension))
         rotation = np.ascontiguousarray(np.linalg.qr(drawn)[0], np.float32)
-        return cls(spec, train_coarse(sample @ rotation.T, spec.nlist, spec.seed), rotation)
+        building = for_building(gpus, spec)
+        return cls(spec, train_coarse(sample @ rotation.T, spec.nlist, spec.seed, building), rotation, gpus)
 
     def save(self, path: Path) -> bool:
         with path.open("wb") as file:
@@ -88,13 +96,18 @@ class IvfRabitqTemplate:
             )
         return True
 
+    @cached_property
+    def _assigner(self) -> CoarseLevel:
+        """What puts vectors into lists."""
+        return assigner(self._gpus, self._spec, self._coarse.centroids) or self._coarse
+
     def write_segment(self, vectors: Iterable[NDArray[np.float16]], path: Path) -> bool:
         encoder = _fast_scan(self._spec, self._coarse)
         lists, rows, codes = [np.empty(0, np.int64)], [np.empty(0, np.int64)], []
         start = 0
         for block in vectors:
             rotated = block.astype(np.float32) @ self._rotation.T
-            assigned = assign(self._coarse, rotated, self._spec.copies, self._spec.spill_weight)
+            assigned = assign(self._assigner, rotated, self._spec.copies, self._spec.spill_weight)
             for copy in range(self._spec.copies):
                 own = np.ascontiguousarray(assigned[:, copy])
                 encoded = np.empty((len(rotated), self._spec.code_bytes), np.uint8)
@@ -111,10 +124,11 @@ class IvfRabitqTemplate:
         ).write(path, self._spec)
         return True
 
-    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> IvfRabitqIndex:
-        with JoinedLists(paths, [file.rows for file in vectors], self._spec) as joined:
-            list_rows = ListRows(paths, vectors)  # of files whose sizes have been checked
-            index = IvfRabitqIndex(self._spec, self._coarse, self._rotation, joined, list_rows=list_rows)
+    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
+        rows = [file.rows for file in vectors]
+        with JoinedLists(paths, rows, self._spec) as joined:
+            own = IvfRabitqIndex(self._spec, self._coarse, self._rotation, joined, list_rows=ListRows(paths, vectors))
+            index = place(self._gpus, self._spec, sum(rows), own)
         give_back_memory()
         return index
 
@@ -146,7 +160,9 @@ class IvfRabitqIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         use_threads(1)
         rotated = queries @ self._rotation
-        return self._search(rotated, depth, self._coarse.probes(rotated, min(nprobe, self._spec.nlist)), accept)
+        # What a filter leaves may lie in any list, however much nearer others are.
+        find = self._coarse.probes if accept is None else self._coarse.search
+        return self._search(rotated, depth, find(rotated, min(nprobe, self._spec.nlist)), accept)
 
     def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int64]:
         return self._list_rows.count(accept, self._spec.nlist)

@@ -67,20 +67,27 @@ def use_threads(count: int) -> None:
     faiss.omp_set_num_threads(count)
 
 
-def k_means(vectors: NDArray[np.float32], count: int, rounds: int, seed: int) -> NDArray[np.float32]:
-    """Spherical k-means: unit vectors float32 [count, dimension], for n >= count vectors."""
-    clustering = faiss.Kmeans(
-        vectors.shape[1],
-        count,
-        niter=rounds,
-        seed=seed,
-        spherical=True,
-        min_points_per_centroid=1,
-        max_points_per_centroid=1 << 30,
+def k_means(
+    vectors: NDArray[np.float32], count: int, rounds: int, seed: int, assigner: Any | None = None
+) -> NDArray[np.float32]:
+    """Spherical k-means: unit vectors float32 [count, dimension], for n >= count vectors.
+
+    Args:
+        assigner: an empty flat index of inner products that is to find the nearest centroids; None for one on the CPU.
+    """
+    dimension = vectors.shape[1]
+    clustering = faiss.Clustering(dimension, count)
+    clustering.niter = rounds
+    clustering.seed = seed
+    clustering.spherical = True
+    clustering.min_points_per_centroid = 1
+    clustering.max_points_per_centroid = 1 << 30
+    # The wrapper of this class takes float32 alone, and leaves the centroids in a vector of C++.
+    clustering.train(
+        np.ascontiguousarray(vectors, np.float32), faiss.IndexFlatIP(dimension) if assigner is None else assigner
     )
-    clustering.train(np.ascontiguousarray(vectors, np.float32))
-    centroids: NDArray[np.float32] = clustering.centroids
-    return centroids
+    centroids: NDArray[np.float32] = faiss.vector_to_array(clustering.centroids)
+    return centroids.reshape(count, dimension)
 
 
 CODEBOOK = 16

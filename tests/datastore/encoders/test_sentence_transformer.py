@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from datastore.config import EncoderConfig
+from datastore.devices import DeviceChoice
 from datastore.encoders.registry import Encoder, open_encoder, open_query_encoder
 from datastore.errors import FailedPrecondition, NotFound
 
@@ -48,6 +49,12 @@ def test_vectors_may_keep_their_length(tiny_model: Path, tiny: Encoder) -> None:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     assert (np.abs(lengths - 1) > 0.01).all()
     np.testing.assert_allclose(vectors / lengths, tiny.encode_queries(["a heron", "reeds"]), atol=1e-6)
+
+
+def test_a_device_that_is_not_there(tiny_model: Path) -> None:
+    with pytest.raises(FailedPrecondition, match="the device is cuda:99") as raised:
+        open_encoder(EncoderConfig(str(tiny_model)), DeviceChoice("cuda", (99,)))
+    assert raised.value.field == "device"
 
 
 def test_a_relative_path_is_found_again_from_elsewhere(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
