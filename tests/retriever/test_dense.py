@@ -20,7 +20,7 @@ KINDS = {
     "ivf-pq": {"kind": "ivf-pq", "nlist": 16, "pq_m": 64},
     "ivf-pq4": {"kind": "ivf-pq4", "nlist": 32},
     "ivf-pq4, one copy": {"kind": "ivf-pq4", "nlist": 32, "copies": 1},
-    "ivf-rabitq": {"kind": "ivf-rabitq", "nlist": 32},
+    "ivf-rabitq": {"kind": "ivf-rabitq", "nlist": 32, "bits": 4},  # sign bits alone are lost in so many near-ties
 }
 
 
