@@ -130,8 +130,8 @@ class IvfPq4Template:
         return True
 
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> IvfPq4Index:
-        list_rows = ListRows(paths, vectors)
         with JoinedLists(paths, [file.rows for file in vectors], self._spec) as joined:
+            list_rows = ListRows(paths, vectors)
             index = IvfPq4Index(self._spec, self._coarse, self._rotation, self._codebooks, joined, list_rows=list_rows)
         give_back_memory()
         return index
