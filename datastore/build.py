@@ -7,7 +7,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ann.index import check_device, train_template
+from datastore.ann.operating_curve import OperatingCurve
 from datastore.ann.spec import TEMPLATE_NAMES, IndexSpec, check_index, choose_index
 from datastore.bm25.analysis import check_analyzer
 from datastore.chunking import chunk_words
@@ -32,6 +33,7 @@ from datastore.store.lock import LOCK_NAME, write_lock
 from datastore.store.manifest import MANIFEST_NAME, Manifest, RejectSummary, SegmentRecord, publish
 from datastore.store.segment import SEGMENTS_FOLDER, VECTORS, SegmentWriter, seal_segment
 from datastore.store.vectors import VectorFile
+from datastore.tune import TuneOptions, measure
 
 REJECTS_NAME = "rejects-1.jsonl"
 _BUILD_FILES = (SEGMENTS_FOLDER, *TEMPLATE_NAMES, REJECTS_NAME, MANIFEST_NAME + ".tmp")
@@ -43,7 +45,8 @@ _BATCH_CHARACTERS = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class BuildProgress:
-    """Where a build is; `passages` counts up through the stages `passages` and then `index`."""
+    """Where a build is; `passages` counts up through each of the stages `passages`, `index` and, where recall is
+    measured, `truth` and `sweep`."""
 
     stage: str
     documents: int
@@ -59,10 +62,13 @@ def build(
     store: Path,
     config: BuildConfig,
     on_progress: OnProgress = lambda _: None,
+    encoder: Encoder | None = None,
     *,
     device: DeviceChoice = AUTO,
 ) -> Manifest:
     """Build a new datastore from `inputs` in the folder `store`; return its first generation.
+
+    Its vectors come from the encoder that `config` names, or from the one that is given.
 
     Until the last step the folder has no manifest, so it holds no datastore: a killed build leaves what the next
     one sweeps away.
@@ -83,7 +89,7 @@ def build(
     _refuse_store_in_input(inputs, store)
     check_analyzer(config.bm25.analyzer)
     check_device(device)
-    encoder = open_encoder(config.encoder, device)
+    encoder = encoder or open_encoder(config.encoder, device)
     check_index(config.index, encoder.fingerprint.dimension)
     with _storage_errors(store), write_lock(store):
         _refuse_occupied(store)
@@ -113,7 +119,6 @@ def _publish(
     passages = sum(record.passages for record in records)
     spec = choose_index(config.index, passages, encoder.fingerprint.dimension)
     template = _write_index(store, spec, records, counts, device)
-    counts.tell("publish", passages)
     manifest = Manifest(
         datastore_id=str(uuid.uuid4()),
         generation=1,
@@ -127,6 +132,9 @@ def _publish(
         rejects=_summarize(store, counts.rejects),
         required_features=spec.required_features,
     )
+    if spec.kind != "flat" and config.index.tune_queries:
+        manifest = replace(manifest, operating_curve=_measure(store, manifest, counts))
+    counts.tell("publish", passages)
     fsync_path(store / SEGMENTS_FOLDER)
     fsync_path(store)
     fsync_path(store.absolute().parent)
@@ -234,6 +242,16 @@ def _write_index(
         return None
     fsync_path(path)
     return path
+
+
+def _measure(store: Path, manifest: Manifest, counts: _Counts) -> OperatingCurve:
+    """What recall costs, so that a search may ask for one from the first day."""
+
+    def tell(stage: str, done: int, total: int) -> None:
+        counts.tell(stage, manifest.passages * done // total)
+
+    options = TuneOptions(manifest.config.index.tune_queries, seed=manifest.config.index.seed)
+    return measure(store, manifest, options, on_progress=tell)
 
 
 def _training_sample(files: Sequence[VectorFile], spec: IndexSpec) -> NDArray[np.float32]:

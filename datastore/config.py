@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from datastore.errors import InvalidArgument, NotFound
+from datastore.quantities import parse_bytes
 
 _STRICT = ConfigDict(extra="forbid")
-IndexChoice = Literal["auto", "flat", "ivf-pq", "ivf-pq4"]
+IndexChoice = Literal["auto", "flat", "ivf-pq", "ivf-pq4", "ivf-rabitq"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,10 @@ class EncoderConfig:
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
 
 
+def _memory(value: object) -> object:
+    return parse_bytes(value, "index.memory") if isinstance(value, str) else value
+
+
 @dataclass(frozen=True, slots=True)
 class IndexConfig:
     __pydantic_config__ = _STRICT
@@ -46,11 +51,18 @@ class IndexConfig:
     """Lists of an IVF index; None chooses from the number of passages."""
     pq_m: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Sub-quantizers of a code: bytes of an ivf-pq code, half bytes of an ivf-pq4 code; None chooses by dimension."""
-    copies: Annotated[int, Field(ge=1, le=2)] = 2
-    """Lists that a passage is put into, for ivf-pq4: a second one costs as much memory again and spares most probes."""
+    copies: Annotated[int, Field(ge=1, le=2)] | None = None
+    """Lists that a passage is put into, for ivf-pq4 and ivf-rabitq: a second one costs as much memory again and spares
+    most probes. None takes two, if memory allows."""
+    bits: Annotated[int, Field(ge=1, le=8)] = 1
+    """Of each dimension, for ivf-rabitq."""
+    memory: Annotated[int, Field(ge=1), BeforeValidator(_memory)] | None = None
+    """Bytes that the index may take when it is open, as a number or as `2GiB`; None sets no limit."""
     train_vectors: Annotated[int, Field(ge=256)] = 262_144
     """Size of the training sample at most."""
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
+    tune_queries: Annotated[int, Field(ge=0, le=10_000)] = 200
+    """Stored vectors that the build measures recall with, unless the index is exact; 0 for not at all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datastore.ann.gpu_plan import search_plan
+from datastore.ann.memory import index_bytes
+from datastore.ann.operating_curve import OperatingCurve
 from datastore.ann.spec import CODES_NAMES
 from datastore.encoders.fingerprint import EncoderFingerprint
 from datastore.store.manifest import read_manifest
@@ -38,6 +40,10 @@ class StoreInfo:
     metric: str
     index: str
     index_reason: str
+    index_memory_bytes: int
+    """Of the index when it is open."""
+    operating_curve: OperatingCurve | None
+    """None where it was not measured what recall costs."""
     bm25: Mapping[str, str | float]
     bytes_by_part: Mapping[str, int]
     bytes_total: int
@@ -78,6 +84,8 @@ def describe_store(store: Path) -> StoreInfo:
         metric=manifest.metric,
         index=manifest.index.describe(),
         index_reason=manifest.index.reason,
+        index_memory_bytes=index_bytes(manifest.index, manifest.passages),
+        operating_curve=manifest.operating_curve,
         bm25={"analyzer": settings.analyzer, "k1": settings.k1, "b": settings.b},
         bytes_by_part=by_part,
         bytes_total=total,

@@ -29,6 +29,14 @@ Target = Annotated[str, typer.Argument(help="The folder of a datastore, or grpc:
 Mode = Annotated[ModeOption, typer.Option("--mode", help="Which side finds passages.")]
 CandidateDepth = Annotated[int | None, typer.Option("--candidate-depth", help="ANN candidates reranked exactly.")]
 Nprobe = Annotated[int | None, typer.Option("--nprobe", help="Lists of an IVF index that are read.")]
+Recall = Annotated[
+    float | None,
+    typer.Option(
+        "--recall",
+        help="Share of the nearest passages to find, as 0.95: chooses --nprobe and --candidate-depth by what "
+        "`pergamon tune` or the build measured.",
+    ),
+]
 FusionMethod = Annotated[FusionOption, typer.Option("--fusion", help="How hybrid combines both sides.")]
 DenseWeight = Annotated[float, typer.Option("--dense-weight", help="Weight of dense in a convex fusion, 0 to 1.")]
 Bm25K1 = Annotated[float | None, typer.Option("--bm25-k1", help="BM25's k1 (default: the datastore's).")]
@@ -74,6 +82,7 @@ def search_request(
     mode: ModeOption,
     candidate_depth: int | None,
     nprobe: int | None,
+    recall: float | None,
     fusion: FusionOption,
     dense_weight: float,
     bm25_k1: float | None,
@@ -91,6 +100,7 @@ def search_request(
         mode=mode.value,
         candidate_depth=candidate_depth,
         nprobe=nprobe,
+        recall=recall,
         fusion=Fusion(fusion.value, dense_weight=dense_weight),
         bm25_k1=bm25_k1,
         bm25_b=bm25_b,

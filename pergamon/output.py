@@ -11,6 +11,10 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from datastore.quantities import human_bytes
+
+__all__ = ["ERRORS", "human_bytes", "print_json", "progress_bar", "to_plain"]
+
 ERRORS = Console(stderr=True)
 """For progress and notes."""
 
@@ -42,12 +46,3 @@ def progress_bar() -> Progress:
         transient=True,
         disable=not ERRORS.is_terminal,
     )
-
-
-def human_bytes(count: float) -> str:
-    """1536 -> '1.5 KiB'."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if count < 1024 or unit == "TiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError

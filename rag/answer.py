@@ -70,6 +70,7 @@ def ask(
     *,
     k: int = 5,
     mode: Mode = "hybrid",
+    recall: float | None = None,
     mmr_lambda: float | None = None,
     collapse_similarity: float | None = None,
     where: str | None = None,
@@ -81,6 +82,7 @@ def ask(
     """Answer a question from the `k` best passages of a datastore.
 
     Args:
+        recall: as in `SearchRequest`, of what is found by vector.
         mmr_lambda: as in `SearchRequest`, like `collapse_similarity`: passages that say the same waste the prompt.
         where: as in `SearchRequest`: what the answer may rest on.
         min_relevance: see `rag.relevance.any_relevant`; where no hit reaches it, no model is asked.
@@ -109,6 +111,7 @@ def ask(
             query=question,
             k=k,
             mode=mode,
+            recall=recall,
             mmr_lambda=mmr_lambda,
             collapse_similarity=collapse_similarity,
             where=where,

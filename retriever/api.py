@@ -13,6 +13,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from datastore.ann.operating_curve import check_recall
 from datastore.documents import AttributeValue, Passage, PassageName
 from datastore.errors import InvalidArgument
 from datastore.filters.language import parse as parse_filter
@@ -53,6 +54,9 @@ class SearchRequest:
     """How many ANN candidates are reranked exactly, per shard."""
     nprobe: int | None = None
     """How many lists of an IVF index are read."""
+    recall: float | None = None
+    """The share of the k nearest passages that a dense search should find, between 0 and 1, instead of the two above:
+    they then follow from the datastore's operating curve (docs/tuning.md). A flat index finds all in any case."""
     bm25_k1: float | None = None
     bm25_b: float | None = None
     fusion: Fusion = Fusion()
@@ -89,6 +93,9 @@ class SearchRequest:
             _check_range("candidate_depth", self.candidate_depth, 1, MAX_CANDIDATE_DEPTH)
         if self.nprobe is not None:
             _check_range("nprobe", self.nprobe, 1, 1 << 20)
+        if self.recall is not None:
+            check_recall(self.recall)
+            self._refuse_two_ways()
         if self.bm25_k1 is not None:
             _check_range("bm25_k1", self.bm25_k1, 0.0, 100.0)
         if self.bm25_b is not None:
@@ -133,6 +140,17 @@ class SearchRequest:
             raise InvalidArgument(
                 "query is empty; wanted some text", mend="pass a query with at least one word", field="query"
             )
+
+    def _refuse_two_ways(self) -> None:
+        """Of saying how much a dense search looks at."""
+        for name, value in (("nprobe", self.nprobe), ("candidate_depth", self.candidate_depth)):
+            if value is not None:
+                raise InvalidArgument(
+                    f"recall is {self.recall} and {name} is {value}; a recall decides about both nprobe and "
+                    "candidate_depth",
+                    mend=f"pass either the recall or the {name}",
+                    field="recall",
+                )
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:

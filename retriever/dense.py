@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.index import candidates
+from datastore.ann.index import Cover, candidates
 from datastore.store.reader import StoreReader
+from datastore.store.vectors import inner_products
+from retriever.filtered import Accepted, SurvivorsSearch
 
 Rows = NDArray[np.int64]
 
@@ -23,23 +24,6 @@ _MARGIN = 32
 _SCAN_ERROR = 1e-4
 """How far a flat scan's float32 score may lie from the exact one, relative to the lengths of query and passage vectors:
 with a wide margin."""
-
-_SCANNED_SURVIVORS = 4096
-"""Up to so many passages that a filter leaves are all scored exactly: codes and probing would not be faster."""
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """The passages of a shard that a filter leaves."""
-
-    bitmap: NDArray[np.uint8]
-    """Bit `r % 8` of byte `r // 8` is row r; rows count on from segment to segment."""
-    count: int
-
-    @cached_property
-    def rows(self) -> Rows:
-        """Ascending, int64 [count]; only asked for where they are few."""
-        return np.flatnonzero(np.unpackbits(self.bitmap, bitorder="little"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +44,7 @@ class DenseSearch:
         self._unit = reader.manifest.encoder.normalized
         self._spec = reader.manifest.index
         self._passages = sum(segment.vectors.rows for segment in reader.segments)
+        self._survivors = SurvivorsSearch(self._index, self._vectors, self._spec, self._passages)
 
     def search(
         self,
@@ -79,29 +64,29 @@ class DenseSearch:
             nothing = Found(np.empty(0, np.int64), np.empty(0, np.float32))
             return [nothing] * len(queries)
         depth = min(max(k + _MARGIN, candidate_depth or DEFAULT_CANDIDATE_DEPTH), total)
-        if accepted is not None and accepted.count <= max(_SCANNED_SURVIVORS, depth):
-            return self._scored(queries, [accepted.rows] * len(queries))
-        probes = self._probes(nprobe or self._spec.default_nprobe, total)
-        bitmap = None if accepted is None else accepted.bitmap
-        found = self._scored(queries, candidates(self._index, queries, depth, probes, bitmap))
+        probes, accept = nprobe or self._spec.default_nprobe, None
+        if accepted is not None:
+            if (rows := self._survivors.candidates(queries, depth, accepted)) is not None:
+                return self._scored(queries, rows)
+            probes, accept = self._survivors.probes(probes, accepted)
+        found = self._scored(queries, candidates(self._index, queries, depth, probes, accept))
         if self._exact:
             for position, first in enumerate(found):
-                found[position] = self._deepened(queries[position : position + 1], first, k, total, bitmap)
+                found[position] = self._deepened(queries[position : position + 1], first, k, total, accept)
         return found
 
-    def _probes(self, nprobe: int, total: int) -> int:
-        """More lists the fewer passages a filter leaves, as each list holds fewer of them."""
-        return min(self._spec.nlist, round(nprobe * (self._passages / total) ** 0.5)) if self._spec.nlist else 0
-
     def _scored(self, queries: NDArray[np.float32], rows: Sequence[Rows]) -> list[Found]:
+        if len(rows) > 1 and all(mine is rows[0] for mine in rows):  # all that a filter leaves: read once
+            vectors = self._vectors.read(rows[0])
+            return [Found(rows[0], inner_products(vectors, query)) for query in queries]
         return [Found(mine, scores) for mine, scores in zip(rows, self._vectors.scores(queries, rows), strict=True)]
 
     def _deepened(
-        self, query: NDArray[np.float32], found: Found, k: int, total: int, bitmap: NDArray[np.uint8] | None
+        self, query: NDArray[np.float32], found: Found, k: int, total: int, accept: NDArray[np.uint8] | Cover | None
     ) -> Found:
         """With a scan of everything, the order is exact if nothing left out could tie with the k-th or pass it."""
         while (depth := len(found.rows)) < total and self._cut_may_tie(query[0], found, k):
-            found = self._scored(query, candidates(self._index, query, min(4 * depth, total), 0, bitmap))[0]
+            found = self._scored(query, candidates(self._index, query, min(4 * depth, total), 0, accept))[0]
         return found
 
     def _cut_may_tie(self, query: NDArray[np.float32], found: Found, k: int) -> bool:

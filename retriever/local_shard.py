@@ -20,7 +20,9 @@ from datastore.filters.predicate import Predicate
 from datastore.store.reader import StoreReader
 from retriever.api import Fusion
 from retriever.batching import Batcher
-from retriever.dense import DEFAULT_CANDIDATE_DEPTH, Accepted, DenseSearch, Found
+from retriever.dense import DEFAULT_CANDIDATE_DEPTH, DenseSearch, Found
+from retriever.effort import effort
+from retriever.filtered import Accepted
 from retriever.fusion import rank
 from retriever.shard import Bm25Query, Candidate, DenseQuery, ShardInfo, ShardQuery, ShardResult
 
@@ -119,7 +121,8 @@ class LocalShard:
             raise InvalidArgument(
                 "the query vector has a value that is not finite", mend="pass finite float32 values", field="vector"
             )
-        found = self._batcher.run((k, query.candidate_depth, query.nprobe, where), query.vector)
+        candidate_depth, nprobe = effort(self._reader.manifest, query, k)
+        found = self._batcher.run((k, candidate_depth, nprobe, where), query.vector)
         return self._best(found.rows, found.scores, k)
 
     def _search_together(self, key: Hashable, vectors: Sequence[NDArray[np.float32]]) -> list[Found]:

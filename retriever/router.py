@@ -122,7 +122,7 @@ class Router:
             bm25 = Bm25Query(request.query, self._statistics(request, calls), request.bm25_k1, request.bm25_b)
             clock.lap("statistics")
         if request.mode != "bm25":
-            dense = DenseQuery(self._vector(request), request.candidate_depth, request.nprobe)
+            dense = DenseQuery(self._vector(request), request.candidate_depth, request.nprobe, request.recall)
             clock.lap("encode")
         query = ShardQuery(_depth(request), dense, bm25, request.where, _passages_along(request.k, calls.shard_count))
         results = calls.each(lambda shard, timeout_s: shard.search(replace(query, timeout_s=timeout_s)))

@@ -57,6 +57,8 @@ class DenseQuery:
     """float32 [dimension]."""
     candidate_depth: int | None = None
     nprobe: int | None = None
+    recall: float | None = None
+    """Instead of the two above, which then follow from the datastore's operating curve."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.ann.dataset import Dataset
-from bench.ann.peers.registry import ENGINES
+from bench.ann.peers.registry import ENGINES, OWN
 from bench.ann.process import EngineProcess
 from bench.ann.truth import drop_repeats, exact_scores, recall
 from datastore.errors import InvalidArgument
@@ -42,8 +42,7 @@ class Setup:
     cold: bool = False
 
     def process(self, engine: str) -> EngineProcess:
-        own = engine == "pergamon"
-        return EngineProcess(engine, None if own else self.peers_python, self.cores, self.memory_cgroup)
+        return EngineProcess(engine, None if engine in OWN else self.peers_python, self.cores, self.memory_cgroup)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +55,8 @@ class Build:
     versions: dict[str, str]
     others_share: float
     """As of a point, while it was built."""
+    peak_bytes: int = 0
+    """Anonymous memory at most; 0 where an earlier version built it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,10 @@ class EngineResult:
     idle_bytes: int
     """Anonymous memory of the process before the index was opened."""
     points: list[Point] = field(default_factory=list)
+    open_bytes: int = 0
+    """Anonymous memory once it was open, before any search."""
+    open_peak_bytes: int = 0
+    """Anonymous memory at most while it was opened."""
 
 
 def build_engine(setup: Setup, engine: str, params: dict[str, Any] | None = None) -> Build:
@@ -118,7 +123,8 @@ def build_engine(setup: Setup, engine: str, params: dict[str, Any] | None = None
         reply = process.ask(
             "build", _COMMAND_S, vectors=str(vectors.resolve()), folder=str(folder / "index"), params=resolved
         )
-    build = Build(resolved, reply["seconds"], _disk_bytes(folder / "index"), versions, reply["others_share"])
+    disk = _disk_bytes(folder / "index")
+    build = Build(resolved, reply["seconds"], disk, versions, reply["others_share"], reply["peak_bytes"])
     built.write_text(json.dumps({"made_of": made_of, "build": asdict(build)}), encoding="utf-8")
     return build
 
@@ -142,7 +148,15 @@ def measure_engine(
         for warm in points[:] if setup.cold else []:
             points.append(_measure_point(setup, process, warm.params, warm))
             on_point(points[-1])
-    return EngineResult(engine, build, opened["seconds"], opened["anonymous_before"], points)
+    return EngineResult(
+        engine,
+        build,
+        opened["seconds"],
+        opened["anonymous_before"],
+        points,
+        opened["anonymous_bytes"],
+        opened["peak_bytes"],
+    )
 
 
 def _measure_point(setup: Setup, process: EngineProcess, params: dict[str, Any], warm: Point | None = None) -> Point:

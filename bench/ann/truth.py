@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from datastore.ann.neighbours import nearest_rows
+
 TIE = 1e-6
 """A result counts if its exact score is at most this much below the k-th exact score: of passages that score the same,
 any will do, and sums of the same products in another order differ by about as much."""
@@ -17,23 +19,8 @@ def exact_neighbours(
     base: NDArray[np.float16], queries: NDArray[np.float32], depth: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """(ids, scores), each [queries, min(depth, n)], best first: float32 products with the float16 vectors, widened."""
-    kept = min(depth + _MARGIN, len(base))
-    best_scores = np.full((len(queries), 0), -np.inf, np.float32)
-    best_ids = np.empty((len(queries), 0), np.int64)
-    for start in range(0, len(base), _BLOCK):
-        block = base[start : start + _BLOCK].astype(np.float32)
-        scores = queries @ block.T
-        if scores.shape[1] > kept:
-            part = np.argpartition(scores, -kept, axis=1)[:, -kept:]
-            scores = np.take_along_axis(scores, part, axis=1)
-        else:
-            part = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
-        best_scores = np.concatenate([best_scores, scores], axis=1)
-        best_ids = np.concatenate([best_ids, part + start], axis=1)
-        if best_scores.shape[1] > kept:
-            part = np.argpartition(best_scores, -kept, axis=1)[:, -kept:]
-            best_scores = np.take_along_axis(best_scores, part, axis=1)
-            best_ids = np.take_along_axis(best_ids, part, axis=1)
+    blocks = (base[start : start + _BLOCK].astype(np.float32) for start in range(0, len(base), _BLOCK))
+    best_ids = np.stack(nearest_rows(blocks, queries, min(depth + _MARGIN, len(base))))
     # Once more, in the way in which results are scored; the margin covers what rounding may exchange.
     best_scores = exact_scores(base, queries, best_ids)
     order = np.lexsort((best_ids, -best_scores), axis=1)[:, :depth]

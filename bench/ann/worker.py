@@ -58,27 +58,39 @@ class Worker:
 
     def build(self, vectors: str, folder: str, params: Reply) -> Reply:
         from bench.ann.load import OtherLoad
+        from bench.ann.memory import PeakMemory, memory
 
         others = OtherLoad()
-        start = time.perf_counter()
-        self._engine.build(Path(vectors), Path(folder), params)
-        return {"seconds": time.perf_counter() - start, "others_share": others.share(), **memory()}
+        with PeakMemory() as peak:
+            start = time.perf_counter()
+            self._engine.build(Path(vectors), Path(folder), params)
+            seconds = time.perf_counter() - start
+        return {"seconds": seconds, "others_share": others.share(), "peak_bytes": peak.bytes, **memory()}
 
     def open(self, folder: str) -> Reply:
         from bench.ann.cache import fill_page_cache
+        from bench.ann.memory import PeakMemory, memory
 
         self._folder = Path(folder)
         before = memory()
-        start = time.perf_counter()
-        self._engine.open(self._folder)
-        seconds = time.perf_counter() - start
+        with PeakMemory() as peak:
+            start = time.perf_counter()
+            self._engine.open(self._folder)
+            seconds = time.perf_counter() - start
+        after = memory()
         fill_page_cache(self._folder)
-        return {"seconds": seconds, "anonymous_before": before["anonymous_bytes"], **memory()}
+        return {
+            "seconds": seconds,
+            "anonymous_before": before["anonymous_bytes"],
+            "peak_bytes": peak.bytes,
+            **after,
+        }
 
     def single(self, *, queries: str, ids: str, k: int, params: Reply, budget_s: float, cold: bool) -> Reply:
         """One query after another until the budget of time is spent, each at a time of its own."""
         from bench.ann.cache import drop_page_cache
         from bench.ann.load import OtherLoad
+        from bench.ann.memory import memory
 
         asked = np.load(queries)
         found, milliseconds = [], []
@@ -102,6 +114,7 @@ class Worker:
         """All queries at once, `repeats` times."""
         from bench.ann.cache import drop_page_cache
         from bench.ann.load import OtherLoad
+        from bench.ann.memory import memory
 
         asked = np.load(queries)
         seconds = []
@@ -115,19 +128,6 @@ class Worker:
         share = others.share()
         np.save(ids, found)
         return {"seconds": seconds, "others_share": share, **memory()}
-
-
-def memory() -> Reply:
-    """Resident bytes of this process: its own (anonymous and shared memory), and pages of files, which are cache."""
-    fields = dict(
-        line.split(":", 1)
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    )
-
-    def size(name: str) -> int:
-        return int(fields[name].split()[0]) * 1024
-
-    return {"anonymous_bytes": size("RssAnon") + size("RssShmem"), "file_bytes": size("RssFile")}
 
 
 def main() -> None:

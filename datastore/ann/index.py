@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from datastore.ann.spec import IndexSpec
 from datastore.devices import CPU, DeviceChoice
 
 if TYPE_CHECKING:
+    from datastore.ann.kinds.compact import CompactQuantizer
     from datastore.store.vectors import VectorFile
 
 
@@ -27,6 +29,32 @@ class AnnIndex(Protocol):
         Rows are -1 beyond what was found, and a passage may come as often as it lies in lists. `accept` is a bitmap
         of rows, bit `r % 8` of byte `r // 8`; None takes all.
         """
+        ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Cover:
+    """How far a filtered search goes: to the nearest lists that together hold so many codes of accepted passages."""
+
+    accept: NDArray[np.uint8]
+    """A bitmap of rows."""
+    in_lists: NDArray[np.int64]
+    """[nlist], codes of accepted passages in each list: `CoveringIndex.count_in_lists`."""
+    codes: int
+
+
+@runtime_checkable
+class CoveringIndex(AnnIndex, Protocol):
+    """An index that knows which of its lists hold what a filter leaves."""
+
+    def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Codes of accepted passages in each list, [nlist]: one pass over all of them."""
+        ...
+
+    def search_covering(
+        self, queries: NDArray[np.float32], depth: int, cover: Cover
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """As `search`, in as many lists for each query as `cover` says, lists without accepted passages left out."""
         ...
 
 
@@ -56,15 +84,19 @@ def candidates(
     queries: NDArray[np.float32],
     depth: int,
     nprobe: int,
-    accept: NDArray[np.uint8] | None = None,
+    accept: NDArray[np.uint8] | Cover | None = None,
 ) -> list[NDArray[np.int64]]:
     """For each of float32 [n, dimension] the rows of its best candidates, ascending, each once.
 
     About `depth` of them, or fewer where fewer are found: FAISS pads with -1, and this is the one place where that is
-    dropped.
+    dropped. A cover, only for a `CoveringIndex`, says how many lists are read; otherwise `nprobe` does.
     """
     queries = np.ascontiguousarray(queries, np.float32)
-    _, found = index.search(queries, depth, nprobe, accept)
+    if isinstance(accept, Cover):
+        assert isinstance(index, CoveringIndex)
+        _, found = index.search_covering(queries, depth, accept)
+    else:
+        _, found = index.search(queries, depth, nprobe, accept)
     found = np.sort(found, axis=1)
     distinct = found >= 0
     distinct[:, 1:] &= found[:, 1:] != found[:, :-1]
@@ -108,3 +140,13 @@ def train_template(spec: IndexSpec, sample: NDArray[np.float32], device: DeviceC
     from datastore.ann.kinds.registry import TEMPLATES
 
     return TEMPLATES[spec.kind].train(spec, sample, open_gpus(device))
+
+
+def compact_quantizer(sample: NDArray[np.float32]) -> CompactQuantizer | None:
+    """Encodes a few of many vectors like the sample, float32 [n, dimension], to be scanned by themselves.
+
+    None for dimensions that it does not fit.
+    """
+    from datastore.ann.kinds.compact import CompactQuantizer
+
+    return CompactQuantizer(sample) if sample.shape[1] % 4 == 0 and len(sample) else None

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.store.vectors import VectorFile, inner_products, widened
+from datastore.store.joined_rows import JoinedRows
+from datastore.store.vectors import LOOKED_AT, VectorFile, inner_products, widened
 
 _ROWS_AT_ONCE = 4096
 """Of a batch of queries together: their vectors should stay in the cache between reading and scoring."""
@@ -23,24 +24,32 @@ class ExactVectors:
         self._files = files
         self._dimension = dimension
         self._bases = np.cumsum([0, *(file.rows for file in files)])
+        some = len(files) > 1 and self._bases[-1] > 0
+        self._joined = JoinedRows([file.matrix for file in files]) if some else None
 
     def read(self, rows: Rows) -> NDArray[np.float32]:
         """float32 [len(rows), dimension] of ascending rows; all are asked of the disk before one is waited for."""
         return widened(self._stored(rows))
 
     def _stored(self, rows: Rows) -> NDArray[np.float16]:
-        stored = np.empty((len(rows), self._dimension), np.float16)
-        bounds = np.searchsorted(rows, self._bases)
-        parts = [
-            (file, rows[start:end] - base, stored[start:end])
-            for file, base, start, end in zip(self._files, self._bases, bounds, bounds[1:], strict=False)
-            if start < end
-        ]
-        for file, own, _ in parts:
-            file.prefetch(own)
-        for file, own, out in parts:
-            file.read_into(own, out)
-        return stored
+        if self._joined is None:
+            stored = np.empty((len(rows), self._dimension), np.float16)
+            for file in self._files:
+                file.prefetch(rows)
+                file.read_into(rows, stored)
+            return stored
+        files = np.searchsorted(self._bases, rows, "right") - 1
+        own = rows - self._bases[files]
+        looked_at = slice(None, None, -(-len(rows) // LOOKED_AT) or 1)
+        if not all(
+            self._files[file].in_memory(own[at : at + 1])
+            for at, file in zip(range(len(rows))[looked_at], files[looked_at].tolist(), strict=True)
+        ):
+            bounds = np.searchsorted(rows, self._bases)
+            for file, start, end in zip(self._files, bounds, bounds[1:], strict=False):
+                if start < end:
+                    file.prefetch(own[start:end])
+        return self._joined.take(files, own)
 
     def scores(self, queries: NDArray[np.float32], rows: Sequence[Rows]) -> list[Scores]:
         """Inner products of query i, of float32 [n, dimension], with its ascending rows[i].

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from datastore.ann.operating_curve import OperatingCurve
 from datastore.ann.spec import IndexSpec
 from datastore.config import BuildConfig
 from datastore.encoders.fingerprint import EncoderFingerprint
@@ -23,7 +24,7 @@ from datastore.store.durable import replace_file
 MANIFEST_NAME = "manifest.json"
 FORMAT_NAME = "pergamon"
 FORMAT_VERSION = 1
-SUPPORTED_FEATURES = frozenset({"ivf-pq4"})
+SUPPORTED_FEATURES = frozenset({"ivf-pq4", "ivf-rabitq"})
 """Features that a store may require of its reader beyond the base format; version 1 has none yet."""
 
 _CHECKSUM_NAME = "manifest_xxh3_128"
@@ -77,6 +78,8 @@ class Manifest:
     format: str = FORMAT_NAME
     format_version: int = FORMAT_VERSION
     required_features: tuple[str, ...] = ()
+    operating_curve: OperatingCurve | None = None
+    """What recall costs; None where it was not measured, as with an index that is exact anyway."""
 
     @property
     def passages(self) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from datastore.errors import DataLoss, InvalidArgument
 
 _DTYPE = np.dtype("<f2")
-_LOOKED_AT = 4
+LOOKED_AT = 4
 """Rows of a batch that are looked for in memory, before all are asked for."""
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -92,7 +92,7 @@ class VectorFile:
 
         Asking for a row costs a system call even when it is there; so a few of them are looked at first.
         """
-        if not hasattr(os, "posix_fadvise") or self._in_memory(rows[:: -(-len(rows) // _LOOKED_AT) or 1]):
+        if not hasattr(os, "posix_fadvise") or self.in_memory(rows[:: -(-len(rows) // LOOKED_AT) or 1]):
             return
         descriptor, size = self._file.fileno(), self._row_bytes
         for row in rows.tolist():
@@ -102,7 +102,23 @@ class VectorFile:
         """Copy rows to float16 [len(rows), dimension]."""
         np.take(self.matrix, rows, axis=0, out=out, mode="clip")
 
-    def _in_memory(self, rows: NDArray[np.int64]) -> bool:
+    def read_block(self, start: int, stop: int) -> NDArray[np.float32]:
+        """float32 [stop - start, dimension], in order: the file's own read-ahead serves a whole pass, the map has none.
+
+        Raises:
+            DataLoss: the file has become shorter.
+        """
+        read = np.empty((stop - start, self.dimension), _DTYPE)
+        left, offset = read.data.cast("B"), start * self._row_bytes
+        while left:
+            count = os.preadv(self._file.fileno(), [left], offset)
+            if count == 0:
+                raise DataLoss(f"{self._file.name} ends at byte {offset}", mend="restore the file from a copy")
+            left, offset = left[count:], offset + count
+        return widened(read)
+
+    def in_memory(self, rows: NDArray[np.int64]) -> bool:
+        """Whether all these rows seem to be, by looking at each."""
         if not hasattr(os, "RWF_NOWAIT"):
             return False
         descriptor, size = self._file.fileno(), self._row_bytes

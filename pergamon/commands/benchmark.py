@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.service import MODES, measure_service, read_queries
-from pergamon.commands import benchmark_ann
+from pergamon.commands import benchmark_ann, benchmark_filtered, benchmark_scaling
 from pergamon.output import print_json, progress_bar
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 app.command("ann", epilog=benchmark_ann.EXAMPLES)(benchmark_ann.ann)
+app.command("ann-scaling", epilog=benchmark_scaling.EXAMPLES)(benchmark_scaling.ann_scaling)
+app.command("filtered", epilog=benchmark_filtered.EXAMPLES)(benchmark_filtered.filtered)
 
 EXAMPLES = """
 **Example**

@@ -66,10 +66,10 @@ def ann(
     if render_only:
         render(output)
         return
-    names, processors = _names(engines), _numbers(cores, "cores")
+    names, processors = _names(engines), parse_numbers(cores, "cores")
     folder = work or out / "work"
     folder.mkdir(parents=True, exist_ok=True)
-    plan = DatasetPlan(limit, held_out, judged, _numbers(passage_words, "chunk-words"), seed)
+    plan = DatasetPlan(limit, held_out, judged, parse_numbers(passage_words, "chunk-words"), seed)
     setup = Setup(
         dataset=_dataset(dataset, vectors, queries, inputs, EncoderConfig(encoder), plan, folder / "dataset"),
         work=folder,
@@ -80,7 +80,7 @@ def ann(
         batch_budget_s=budget_s,
         cold=cold,
     )
-    results = compare(setup, names, output, _command(), _note_point)
+    results = compare(setup, names, output, _command(), note_point)
     _print(results, as_json)
 
 
@@ -91,7 +91,7 @@ def _print(results: Results, as_json: bool) -> None:
         typer.echo(render_markdown(results))
 
 
-def _note_point(engine: str, point: Point) -> None:
+def note_point(engine: str, point: Point) -> None:
     state = "cold" if point.cold else "warm"
     ERRORS.print(
         f"{engine} {state} {point.params}: recall {point.recall:.4f}, p50 {point.p50_ms:.2f} ms, "
@@ -139,7 +139,7 @@ def _names(engines: str) -> list[str]:
     return names
 
 
-def _numbers(text: str, option: str) -> tuple[int, ...]:
+def parse_numbers(text: str, option: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:

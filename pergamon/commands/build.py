@@ -10,13 +10,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from datastore.ann.memory import index_bytes
 from datastore.build import BuildProgress
 from datastore.build import build as build_datastore
 from datastore.config import load_config
 from datastore.devices import parse_device
 from datastore.store.manifest import Manifest
 from pergamon import options
-from pergamon.output import ERRORS, human_bytes, print_json, progress_bar
+from pergamon.output import ERRORS, human_bytes, print_json, progress_bar, to_plain
 
 EXAMPLES = """
 **Examples**
@@ -24,6 +25,8 @@ EXAMPLES = """
 `pergamon build --input notes/ --store my.store`
 
 `pergamon build --input corpus.jsonl.zst --store my.store --chunk-words 128`
+
+`pergamon build --input corpus.jsonl.zst --store my.store --index-memory 2GiB`
 
 `pergamon build --input pydoc: --store py.store --encoder BAAI/bge-small-en-v1.5 --device cuda`
 """
@@ -36,6 +39,7 @@ class IndexKind(StrEnum):
     FLAT = "flat"
     IVF_PQ = "ivf-pq"
     IVF_PQ4 = "ivf-pq4"
+    IVF_RABITQ = "ivf-rabitq"
 
 
 class Executor(StrEnum):
@@ -55,6 +59,9 @@ def build(
         None, "--chunk-words", help="Words in a passage at most (default 256); 0 keeps documents whole."
     ),
     index: IndexKind | None = typer.Option(None, "--index", help="Kind of ANN index (default auto)."),
+    index_memory: str | None = typer.Option(
+        None, "--index-memory", help="Memory that the open index may take, as 2GiB; the index is chosen to fit."
+    ),
     executor: Executor = typer.Option(Executor.LOCAL, "--executor", help="Where the work is done."),
     query_prompt: str | None = typer.Option(
         None, "--query-prompt", help="Put before every query (default: the model's)."
@@ -76,7 +83,7 @@ def build(
         {
             "chunk": {"words": chunk_words},
             "encoder": {"name": encoder, "query_prompt": query_prompt, "passage_prompt": passage_prompt},
-            "index": {"kind": index.value if index else None},
+            "index": {"kind": index.value if index else None, "memory": index_memory},
             "bm25": {"k1": bm25_k1, "b": bm25_b, "analyzer": analyzer},
             "segment": {"passages": segment_passages},
             "input": {"max_rejected_share": max_rejected_share},
@@ -112,6 +119,8 @@ def _report(store: Path, manifest: Manifest, seconds: float, as_json: bool) -> N
                 "encoder": manifest.encoder.name,
                 "index": manifest.index.describe(),
                 "index_reason": manifest.index.reason,
+                "index_memory_bytes": index_bytes(manifest.index, manifest.passages),
+                "operating_curve": to_plain(manifest.operating_curve) if manifest.operating_curve else None,
                 "bytes": size,
                 "seconds": round(seconds, 3),
             }

@@ -11,6 +11,7 @@ from rich.table import Table
 from datastore.errors import DataLoss
 from datastore.info import StoreInfo, describe_store
 from datastore.verify import verify as verify_datastore
+from pergamon.curve import curve_table
 from pergamon.output import human_bytes, print_json, progress_bar, to_plain
 
 INFO_EXAMPLES = "**Examples**\n\n`pergamon info my.store`\n\n`pergamon info my.store --json | jq .passages`"
@@ -21,12 +22,15 @@ _JSON = typer.Option(False, "--json", help="Print one JSON object.")
 
 
 def info(store: Path = _STORE, as_json: bool = _JSON) -> None:
-    """Show what a datastore holds: counts, sizes, encoder, index."""
+    """Show what a datastore holds: counts, sizes, encoder, index, and what recall costs."""
     described = describe_store(store)
     if as_json:
         print_json(to_plain(described))
     else:
-        Console(markup=False).print(_table(described))
+        console = Console(markup=False)
+        console.print(_table(described))
+        if described.operating_curve is not None:
+            console.print(curve_table(described.operating_curve, described.passages))
 
 
 def _table(described: StoreInfo) -> Table:
@@ -48,6 +52,7 @@ def _table(described: StoreInfo) -> Table:
     table.add_row("encoder", f"{encoder.name}, {encoder.dimension} dimensions, {encoder.pooling} pooling")
     table.add_row("encoder revision", encoder.revision)
     table.add_row("index", f"{described.index}: {described.index_reason}")
+    table.add_row("index in memory", human_bytes(described.index_memory_bytes))
     table.add_row("bm25", ", ".join(f"{key} {value}" for key, value in described.bm25.items()))
     table.add_section()
     for part, size in described.bytes_by_part.items():

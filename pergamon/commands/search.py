@@ -26,6 +26,8 @@ EXAMPLES = """
 
 `pergamon search my.store "queues" --where "starts_with(document_id, 'asyncio')"` (docs/filters.md has the language)
 
+`pergamon search my.store "queues" --mode dense --recall 0.99` (what that takes is measured; docs/tuning.md)
+
 `pergamon search my.store "queues" --collapse 0.95 --mmr 0.7` (no near-duplicates, and few passages that say the same)
 """
 _SNIPPET_CHARACTERS = 300
@@ -38,6 +40,7 @@ def search(
     mode: options.Mode = ModeOption.HYBRID,
     candidate_depth: options.CandidateDepth = None,
     nprobe: options.Nprobe = None,
+    recall: options.Recall = None,
     fusion: options.FusionMethod = FusionOption.RRF,
     dense_weight: options.DenseWeight = 0.5,
     bm25_k1: options.Bm25K1 = None,
@@ -58,6 +61,7 @@ def search(
         mode=mode,
         candidate_depth=candidate_depth,
         nprobe=nprobe,
+        recall=recall,
         fusion=fusion,
         dense_weight=dense_weight,
         bm25_k1=bm25_k1,

@@ -62,7 +62,7 @@ def check_parts(store: Path, expected: list[Passage]) -> None:
     reader.close()
 
 
-@pytest.mark.parametrize("kind", ["flat", "ivf-pq", "ivf-pq4"])
+@pytest.mark.parametrize("kind", ["flat", "ivf-pq", "ivf-pq4", "ivf-rabitq"])
 def test_every_part_holds_the_same_passages(
     tmp_path: Path, config: Config, write_documents: WriteDocuments, kind: str
 ) -> None:
@@ -104,7 +104,7 @@ def test_several_inputs_in_their_order(tmp_path: Path, config: Config, write_doc
     assert [name.document_id for name in names] == ["b.md", "d0", "d1", "d2", "d3", "d4", "a.txt"]
 
 
-@pytest.mark.parametrize("kind", ["ivf-pq", "ivf-pq4"])
+@pytest.mark.parametrize("kind", ["ivf-pq", "ivf-pq4", "ivf-rabitq"])
 def test_the_same_input_gives_the_same_passages_and_vectors(
     tmp_path: Path, config: Config, write_documents: WriteDocuments, kind: str
 ) -> None:

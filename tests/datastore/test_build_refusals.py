@@ -239,6 +239,7 @@ def file_size_limit(size: int) -> Iterator[None]:
     [
         *(("ivf-pq", size) for size in (0, 5_000, 9_000, 50_000, 80_000, 160_000)),
         *(("ivf-pq4", size) for size in (0, 9_000, 20_000, 50_000, 80_000)),
+        ("ivf-rabitq", 80_000),
     ],
 )
 def test_files_that_cannot_grow(tmp_path: Path, config: Config, source: Path, size: int, kind: str) -> None:

@@ -124,6 +124,29 @@ def test_info_json(run: Run, store: Path) -> None:
     assert "hashing, 256 dimensions" in shown.stdout
 
 
+def test_a_budget_of_memory(run: Run, tmp_path: Path) -> None:
+    """The same input with memory for its vectors and without; in the settings, a size is a number or a text."""
+    source = tmp_path / "many.jsonl"
+    source.write_text("".join(json.dumps({"_id": f"n{i}", "text": f"note {i} of {i * i}"}) + "\n" for i in range(300)))
+    (tmp_path / "build.toml").write_text('[index]\nmemory = "1 MB"\n')
+    kinds = {}
+    settings = {"much": ("--config", tmp_path / "build.toml"), "little": ("--index-memory", "20K")}
+    for name, options in settings.items():
+        build = ("build", "--input", source, "--store", tmp_path / name, "--encoder", "hashing", "--json")
+        told = json.loads(run(*build, *options).stdout)
+        shown = json.loads(run("info", tmp_path / name, "--json").stdout)
+        assert shown["index_memory_bytes"] == told["index_memory_bytes"]
+        assert shown["index_reason"] == told["index_reason"]
+        kinds[name] = told
+        assert run("search", tmp_path / name, "note 7", "-k", 3).status == 0
+    much, little = kinds["much"], kinds["little"]
+    assert much["index"] == "flat"
+    assert much["index_reason"].endswith("in memory, within index.memory, 976.6 KiB")
+    assert much["index_memory_bytes"] > little["index_memory_bytes"]
+    assert little["index"].startswith("ivf-pq4")
+    assert "more than index.memory, 20.0 KiB" in little["index_reason"]
+
+
 def test_info_of_a_path_that_looks_like_markup(run: Run, store: Path, tmp_path: Path) -> None:
     odd = tmp_path / "a[b]c"
     odd.symlink_to(store)

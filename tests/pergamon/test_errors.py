@@ -182,7 +182,12 @@ def test_every_truncated_file_is_named(run: Run, copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "files"), [("ivf-pq", ("template.faiss", "ann.faiss")), ("ivf-pq4", ("template.npz", "ann.lists"))]
+    ("kind", "files"),
+    [
+        ("ivf-pq", ("template.faiss", "ann.faiss")),
+        ("ivf-pq4", ("template.npz", "ann.lists")),
+        ("ivf-rabitq", ("template.npz", "ann.lists")),
+    ],
 )
 def test_a_truncated_index_and_its_template(
     run: Run, documents: Path, tmp_path: Path, kind: str, files: tuple[str, str]
@@ -219,6 +224,8 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("--max-rejected-share", 2), "input.max_rejected_share is 2.0"),
         (("--index", "ivf-pq"), "cannot train an ivf-pq index"),
         (("--device", "cuda:99"), "the device is cuda:99"),
+        (("--index-memory", "much"), "index.memory is 'much'; it must be a size"),
+        (("--index-memory", "0"), "index.memory is '0'"),
     ],
 )
 def test_settings_that_cannot_be(

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from datastore.filters.language import parse
 from datastore.store.reader import StoreReader
-from retriever import dense
-from retriever.dense import Accepted, DenseSearch, Found
+from retriever import filtered
+from retriever.dense import DenseSearch, Found
+from retriever.filtered import Accepted
 
 KINDS = {
     "flat": {"kind": "flat"},
     "ivf-pq": {"kind": "ivf-pq", "nlist": 16, "pq_m": 64},
     "ivf-pq4": {"kind": "ivf-pq4", "nlist": 32},
     "ivf-pq4, one copy": {"kind": "ivf-pq4", "nlist": 32, "copies": 1},
+    "ivf-rabitq": {"kind": "ivf-rabitq", "nlist": 32},
 }
 
 
@@ -64,19 +66,62 @@ def test_recall(reader: StoreReader, vectors: NDArray[np.float32]) -> None:
     assert recall(found, vectors, queries, np.arange(len(vectors))) >= 0.95
 
 
-@pytest.mark.parametrize("scanned", [0, 100, 10**6])
+WAYS = {"lists": (0, 0), "all scored": (10**6, 0), "codes of their own": (0, 10**6)}
+"""Way of a filtered search -> (SCANNED_SURVIVORS, COMPACT_SURVIVORS)."""
+
+
+@pytest.fixture(params=sorted(WAYS))
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    scanned, compact = WAYS[request.param]
+    monkeypatch.setattr(filtered, "SCANNED_SURVIVORS", scanned)
+    monkeypatch.setattr(filtered, "COMPACT_SURVIVORS", compact)
+    return str(request.param)
+
+
+def accept(mask: NDArray[np.bool_]) -> Accepted:
+    return Accepted(np.packbits(mask, bitorder="little"), int(mask.sum()))
+
+
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.02])
-def test_filtered_recall(
-    reader: StoreReader, vectors: NDArray[np.float32], share: float, scanned: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Through the bitmap in the scan of lists, and with all survivors scored."""
-    monkeypatch.setattr(dense, "_SCANNED_SURVIVORS", scanned)
+def test_filtered_recall(reader: StoreReader, vectors: NDArray[np.float32], share: float, way: str) -> None:
     mask = np.random.default_rng(1).random(len(vectors)) < share
-    accepted = Accepted(np.packbits(mask, bitorder="little"), int(mask.sum()))
+    accepted = accept(mask)
     queries = vectors[::61]
     found = DenseSearch(reader).search(queries, 10, nprobe=16, accepted=accepted)
+    assert (accepted.codes is not None) == (
+        way == "codes of their own" and reader.manifest.index.kind != "flat" and accepted.count > 100
+    )
     assert all(mask[mine.rows].all() for mine in found)
     assert recall(found, vectors, queries, np.flatnonzero(mask)) >= 0.95
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1])
+def test_filtered_recall_far_from_what_survives(
+    reader: StoreReader, vectors: NDArray[np.float32], share: float, way: str
+) -> None:
+    """One region survives, and queries come from elsewhere: their nearest lists hold few of it, or none."""
+    products = vectors @ vectors[5]
+    order = np.argsort(-products, kind="stable")
+    mask = np.zeros(len(vectors), bool)
+    mask[order[: int(share * len(vectors))]] = True
+    queries = vectors[order[int(share * len(vectors)) :: 61]]
+    found = DenseSearch(reader).search(queries, 10, nprobe=16, accepted=accept(mask))
+    assert all(mask[mine.rows].all() for mine in found)
+    assert recall(found, vectors, queries, np.flatnonzero(mask)) >= 0.95
+
+
+def test_queries_together_find_what_each_finds_alone(
+    reader: StoreReader, vectors: NDArray[np.float32], way: str
+) -> None:
+    mask = np.random.default_rng(2).random(len(vectors)) < 0.3
+    queries = vectors[::97]
+    search = DenseSearch(reader)
+    together = search.search(queries, 10, accepted=accept(mask))
+    alone_with = accept(mask)
+    alone_with.asked = 10**6
+    for query, mine in zip(queries, together, strict=True):
+        other = search.search(query[None], 10, accepted=alone_with)[0]
+        np.testing.assert_array_equal(np.sort(mine.scores)[-10:], np.sort(other.scores)[-10:])
 
 
 def test_nothing_left_by_a_filter(reader: StoreReader, vectors: NDArray[np.float32]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench.ann.peers.protocol import Params, threads
 from datastore.ann.index import candidates, load_template, train_template
-from datastore.ann.spec import IndexSpec, choose_index
+from datastore.ann.spec import IndexKind, IndexSpec, choose_index
 from datastore.config import IndexConfig
 from datastore.store.exact import ExactVectors
 from datastore.store.vectors import VectorFile, VectorWriter
@@ -27,8 +27,12 @@ _TOGETHER, _CANDIDATES_TOGETHER = 1024, 1 << 16
 class Pergamon:
     packages = ("pergamon", "faiss-cpu", "numpy")
 
+    def __init__(self, kind: IndexKind = "ivf-pq4") -> None:
+        self._kind = kind
+
     def build_params(self, rows: int, dimension: int) -> Params:
-        return {"kind": "ivf-pq4", "copies": 2, "segments": 1}
+        params = {"kind": self._kind, "copies": 2, "segments": 1}
+        return params | {"bits": 1} if self._kind == "ivf-rabitq" else params
 
     def sweep(self, rows: int) -> list[Params]:
         grid = [(8, 20), (16, 30), (24, 30), (32, 35), (40, 35), (50, 35), (70, 40), (100, 60), (150, 70), (200, 80)]
@@ -38,7 +42,8 @@ class Pergamon:
     def build(self, vectors: Path, folder: Path, params: Params) -> None:
         base = np.load(vectors, mmap_mode="r")
         rows, dimension = base.shape
-        spec = choose_index(IndexConfig(kind=params["kind"], copies=params["copies"]), rows, dimension)
+        config = IndexConfig(kind=params["kind"], copies=params["copies"], bits=params.get("bits", 1))
+        spec = choose_index(config, rows, dimension)
         sample = np.sort(np.random.default_rng(spec.seed).choice(rows, spec.train_vectors, replace=False))
         template = train_template(spec, base[sample].astype(np.float32))
         template.save(folder / spec.template_name)

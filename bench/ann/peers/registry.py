@@ -13,13 +13,23 @@ from bench.ann.peers.zvec import ZvecDiskAnn
 
 
 def _pergamon() -> Engine:
-    from bench.ann.peers.pergamon import Pergamon  # the one that needs this project's own environment
+    from bench.ann.peers.pergamon import Pergamon  # which needs this project's own environment
 
     return Pergamon()
 
 
+def _pergamon_rabitq() -> Engine:
+    from bench.ann.peers.pergamon import Pergamon
+
+    return Pergamon("ivf-rabitq")
+
+
+OWN = ("pergamon", "pergamon-rabitq")
+"""Those that run in this project's own environment."""
+
 ENGINES: dict[str, Callable[[], Engine]] = {
     "pergamon": _pergamon,
+    "pergamon-rabitq": _pergamon_rabitq,
     "compactds": CompactDs,
     "scann": Scann,
     "lancedb-rq": lambda: LanceDb("IVF_RQ"),

@@ -64,6 +64,11 @@ class CoarseIndex:
             return self.search(queries, nprobe)
         return self._probing.chosen(*self.search(queries, self._probing.looked_at(nprobe)), nprobe)
 
+    @property
+    def exact(self) -> Any:
+        """FAISS's index of the centroids themselves, which this one owns."""
+        return self._index if len(self.codebooks) == 0 else faiss.downcast_index(self._index.refine_index)
+
     def search(self, vectors: NDArray[np.float32], nprobe: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """(inner products, lists), both [n, nprobe], best first, for nprobe <= nlist."""
         vectors = np.ascontiguousarray(vectors, np.float32)

@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ann.clustering import CoarseLevel, assign, train_coarse
+from datastore.ann.index import Cover
 from datastore.ann.kinds.coarse import CoarseIndex
+from datastore.ann.kinds.covering import ListRows, covering_lists
 from datastore.ann.kinds.gpu import Gpus
 from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import (
@@ -146,12 +148,13 @@ class IvfPq4Template:
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
         rows = [file.rows for file in vectors]
         trained = (self._coarse, self._rotation, self._codebooks)
+        list_rows = ListRows(paths, vectors)
         with JoinedLists(paths, rows, self._spec) as joined:
             index = place(
                 self._gpus,
                 self._spec,
                 sum(rows),
-                IvfPq4Index(self._spec, *trained, joined),
+                IvfPq4Index(self._spec, *trained, joined, list_rows=list_rows),
                 lambda gpus, plan: load_half_byte_codes(gpus, plan, ByteLists(*trained, plan.code_bytes), joined),
             )
         give_back_memory()
@@ -168,7 +171,10 @@ class IvfPq4Index:
         rotation: NDArray[np.float32],
         codebooks: NDArray[np.float32],
         joined: JoinedLists,
+        *,
+        list_rows: ListRows,
     ) -> None:
+        self._list_rows = list_rows
         self._coarse = coarse
         self._rotation = np.ascontiguousarray(rotation.T)
         self._copies = spec.copies
@@ -183,7 +189,24 @@ class IvfPq4Index:
         self, queries: NDArray[np.float32], depth: int, nprobe: int, accept: NDArray[np.uint8] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         use_threads(1)
-        probes = self._coarse.probes(queries, min(nprobe, self._nlist))
+        return self._search(queries, depth, self._coarse.probes(queries, min(nprobe, self._nlist)), accept)
+
+    def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int64]:
+        return self._list_rows.count(accept, self._nlist)
+
+    def search_covering(
+        self, queries: NDArray[np.float32], depth: int, cover: Cover
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        use_threads(1)
+        return self._search(queries, depth, covering_lists(self._coarse, queries, cover), cover.accept)
+
+    def _search(
+        self,
+        queries: NDArray[np.float32],
+        depth: int,
+        probes: tuple[NDArray[np.float32], NDArray[np.int64]],
+        accept: NDArray[np.uint8] | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         rotated = queries @ self._rotation
         rotated[:, 0] += _NO_DIRECTION  # of look-up tables of nothing but zeros FAISS makes no scores
         codes = self._alone if len(queries) == 1 else self._together

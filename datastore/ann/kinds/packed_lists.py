@@ -1,4 +1,4 @@
-"""Inverted lists of 4-bit codes laid out for FAISS's fast scan, in one piece of memory of exactly their size.
+"""Inverted lists of codes laid out for FAISS's fast scan, in one piece of memory of exactly their size.
 
 FAISS's own container for them rounds every list up to a power of two bytes, which costs two fifths more. So the lists
 are laid out in memory, one after the other, each as blocks of 32 codes and then its rows, and FAISS takes that for
@@ -19,16 +19,21 @@ from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import faiss, pointer
 from datastore.errors import ResourceExhausted
 
-_BLOCK = 32
+BLOCK = 32
 """Codes compared at once."""
 _ROW_BYTES = 8
 
 
-def packed_lists(joined: JoinedLists, code_bytes: int) -> Any:
-    """FAISS's inverted lists of codes of two sub-quantizers a byte; beside them a small part of `joined` is held."""
+def packed_lists(joined: JoinedLists, code_bytes: int, tail_bytes: int = 0) -> Any:
+    """FAISS's inverted lists of codes of two sub-quantizers a byte; beside them a small part of `joined` is held.
+
+    Args:
+        tail_bytes: the last of each code, which are no sub-quantizers: those of 32 codes follow the block of these.
+    """
+    head_bytes = code_bytes - tail_bytes
     sizes = joined.sizes
     nlist = len(sizes)
-    capacities = (sizes + _BLOCK - 1) // _BLOCK * _BLOCK
+    capacities = (sizes + BLOCK - 1) // BLOCK * BLOCK
     offsets = np.concatenate([[0], np.cumsum(capacities * (code_bytes + _ROW_BYTES))])
     memory = _anonymous_memory(max(int(offsets[-1]), 1))
     lists = faiss.OnDiskInvertedLists(nlist, code_bytes, "")
@@ -38,14 +43,25 @@ def packed_lists(joined: JoinedLists, code_bytes: int) -> Any:
     table = np.ctypeslib.as_array((ctypes.c_size_t * (3 * nlist)).from_address(address)).reshape(nlist, 3)
     table[:, 0], table[:, 1], table[:, 2] = sizes, capacities, offsets[:-1]
     for part in joined.ranges():
-        packed_index = _pack(part.codes, part.rows, part.bounds)
+        packed_index = _pack(np.ascontiguousarray(part.codes[:, :head_bytes]), part.rows, part.bounds)
         blocks = faiss.downcast_InvertedLists(packed_index.invlists)
         for number in np.flatnonzero(np.diff(part.bounds)).tolist():
-            start, packed = int(offsets[part.first + number]), int(capacities[part.first + number]) * code_bytes
-            memory[start : start + packed] = faiss.rev_swig_ptr(blocks.get_codes(number), packed)
-            own = part.rows[part.bounds[number] : part.bounds[number + 1]].view(np.uint8)
-            memory[start + packed : start + packed + len(own)] = own
+            entries = slice(part.bounds[number], part.bounds[number + 1])
+            start, capacity = int(offsets[part.first + number]), int(capacities[part.first + number])
+            end = start + capacity * code_bytes
+            heads = faiss.rev_swig_ptr(blocks.get_codes(number), capacity * head_bytes)
+            memory[start:end] = _with_tails(heads, part.codes[entries, head_bytes:]) if tail_bytes else heads
+            own = part.rows[entries].view(np.uint8)
+            memory[end : end + len(own)] = own
     return lists
+
+
+def _with_tails(heads: NDArray[np.uint8], tails: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Whole blocks of heads, each followed by its tails of [entries, tail_bytes]; zeros after the last."""
+    blocks = (len(tails) + BLOCK - 1) // BLOCK
+    filled = np.zeros((blocks * BLOCK, tails.shape[1]), np.uint8)
+    filled[: len(tails)] = tails
+    return np.concatenate([heads.reshape(blocks, -1), filled.reshape(blocks, -1)], axis=1).reshape(-1)
 
 
 def _pack(codes: NDArray[np.uint8], rows: NDArray[np.int64], bounds: NDArray[np.int64]) -> Any:

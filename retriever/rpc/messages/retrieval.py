@@ -58,6 +58,7 @@ def search_request_to_message(request: SearchRequest) -> retrieval_pb2.SearchReq
         vector_float32_le=None if request.vector is None else vector_to_bytes(request.vector, "vector"),
         candidate_depth=request.candidate_depth,
         nprobe=request.nprobe,
+        recall=request.recall,
         bm25_k1=request.bm25_k1,
         bm25_b=request.bm25_b,
         fusion=retrieval_pb2.Fusion(
@@ -83,6 +84,7 @@ def search_request_from_message(message: retrieval_pb2.SearchRequest, timeout_s:
         else None,
         candidate_depth=message.candidate_depth if message.HasField("candidate_depth") else None,
         nprobe=message.nprobe if message.HasField("nprobe") else None,
+        recall=message.recall if message.HasField("recall") else None,
         bm25_k1=message.bm25_k1 if message.HasField("bm25_k1") else None,
         bm25_b=message.bm25_b if message.HasField("bm25_b") else None,
         fusion=Fusion(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from datastore.ann.operating_curve import check_recall
 from datastore.bm25.statistics import Bm25Statistics
 from datastore.documents import Passage
 from datastore.encoders.fingerprint import EncoderFingerprint
@@ -115,6 +116,7 @@ def _dense_to_message(query: DenseQuery) -> shard_pb2.DenseQuery:
         vector_float32_le=vector_to_bytes(query.vector, "vector"),
         candidate_depth=query.candidate_depth,
         nprobe=query.nprobe,
+        recall=query.recall,
     )
 
 
@@ -127,6 +129,7 @@ def _dense_from_message(message: shard_pb2.DenseQuery) -> DenseQuery:
             else None
         ),
         nprobe=check_range(message.nprobe, 1, _MAX_NPROBE, "nprobe") if message.HasField("nprobe") else None,
+        recall=check_recall(message.recall) if message.HasField("recall") else None,
     )
 
 

@@ -87,3 +87,14 @@ def test_a_file_that_is_no_array(tmp_path: Path) -> None:
     (tmp_path / "b.npy").write_text("text")
     with pytest.raises(NotFound, match=r"b\.npy"):
         take_arrays(tmp_path / "b.npy", tmp_path / "b.npy", DatasetPlan(), tmp_path / "made")
+
+
+def test_texts_cut_in_several_sizes(tmp_path: Path) -> None:
+    words = [f"w{number}" for number in range(10)]
+    (tmp_path / "corpus.jsonl").write_text(
+        json.dumps({"id": "a", "text": " ".join(words)}) + "\n" + json.dumps({"id": "b", "text": "w0 w1"})
+    )
+    plan = DatasetPlan(queries=1, truth_queries=1, passage_words=(2, 5))
+    made = embed_inputs([str(tmp_path / "corpus.jsonl")], HASHING, plan, tmp_path / "made")
+    assert made.about["distinct_passages"] == 5 + 2
+    assert made.about["passage_words"] == [2, 5]

@@ -12,7 +12,7 @@ import pytest
 
 from bench.ann.cache import cached_bytes, drop_page_cache, fill_page_cache
 from bench.ann.measure import Point, Setup, build_engine, measure_engine
-from bench.ann.peers.registry import ENGINES
+from bench.ann.peers.registry import ENGINES, OWN
 from bench.ann.process import EngineProcess
 from datastore.errors import FailedPrecondition, InvalidArgument, Unavailable
 
@@ -21,7 +21,7 @@ FAST = {"nprobe": 2, "depth": 20}
 PEERS_PYTHON = os.environ.get("PERGAMON_PEERS_PYTHON")
 
 
-@pytest.mark.parametrize("engine", ["pergamon", "compactds"])
+@pytest.mark.parametrize("engine", [*OWN, "compactds"])
 def test_built_and_measured(engine: str, setup: Setup) -> None:
     setup = dataclasses.replace(setup, cold=True)
     build = build_engine(setup, engine)
@@ -58,7 +58,7 @@ def test_another_parameter_is_another_index(setup: Setup) -> None:
     assert fewer.params["train_per_list"] == few.params["train_per_list"] == 64
 
 
-@pytest.mark.parametrize("engine", sorted(set(ENGINES) - {"pergamon", "compactds"}))
+@pytest.mark.parametrize("engine", sorted(set(ENGINES) - {*OWN, "compactds"}))
 def test_a_peer_finds_what_exact_search_finds(engine: str, setup: Setup) -> None:
     if PEERS_PYTHON is None:
         pytest.skip("PERGAMON_PEERS_PYTHON does not name the Python of bench/ann/make_peers_env.sh")

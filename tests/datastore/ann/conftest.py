@@ -21,6 +21,10 @@ SPECS = {
     "ivf-pq4 twice": IndexSpec(
         "ivf-pq4", DIMENSION, nlist=16, pq_m=12, train_vectors=2000, seed=7, copies=2, spill_weight=1.5
     ),
+    "ivf-rabitq": IndexSpec("ivf-rabitq", DIMENSION, nlist=16, train_vectors=2000, seed=7, bits=1),
+    "ivf-rabitq twice, 4 bits": IndexSpec(
+        "ivf-rabitq", DIMENSION, nlist=16, train_vectors=2000, seed=7, copies=2, spill_weight=1.5, bits=4
+    ),
 }
 
 

@@ -37,10 +37,11 @@ def test_candidates_are_rows(built: Built, queries: NDArray[np.float32]) -> None
 
 def test_scores_are_near_the_exact_ones(built: Built, queries: NDArray[np.float32]) -> None:
     scores, rows = built.whole.search(queries, 50, ALL_LISTS, None)
+    tolerance = 1e-5 if built.template.exact else 0.75 if built.spec.bits == 1 else 0.35
     correlations = []
     for query, approximate, found in zip(queries, scores, rows, strict=True):
         exact = built.vectors[found] @ query
-        assert np.abs(approximate - exact).max() < (1e-5 if built.template.exact else 0.35)
+        assert np.abs(approximate - exact).max() < tolerance
         correlations.append(np.corrcoef(approximate, exact)[0, 1])
     assert np.mean(correlations) > 0.4  # among the best 50 alone
 

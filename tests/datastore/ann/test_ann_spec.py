@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from datastore.ann.spec import FLAT_MAX_PASSAGES, IndexSpec, check_index, choose_index
-from datastore.config import IndexConfig
+from datastore.config import IndexChoice, IndexConfig
 from datastore.errors import InvalidArgument
 
 
@@ -18,6 +18,7 @@ from datastore.errors import InvalidArgument
         (IndexConfig(), 1_900_000_000, 768, IndexSpec("ivf-pq4", 768, 262_144, 288, 262_144 * 39)),
         (IndexConfig(), 10**6, 12, IndexSpec("ivf-pq", 12, 4096, 2, 262_144)),
         (IndexConfig("ivf-pq4", copies=1), 10_000, 256, IndexSpec("ivf-pq4", 256, 256, 96, 10_000)),
+        (IndexConfig("ivf-rabitq", pq_m=7), 10_000, 100, IndexSpec("ivf-rabitq", 100, 256, 0, 10_000)),
         (IndexConfig("ivf-pq"), 256, 256, IndexSpec("ivf-pq", 256, 6, 32, 256)),
         (IndexConfig("ivf-pq"), 10_000, 100, IndexSpec("ivf-pq", 100, 256, 10, 10_000)),
         (IndexConfig("ivf-pq"), 10_000, 101, IndexSpec("ivf-pq", 101, 256, 1, 10_000)),
@@ -61,6 +62,7 @@ def test_what_is_chosen_can_be_trained(passages: int, dimension: int) -> None:
         ),
         (IndexConfig("ivf-pq", pq_m=10), 1000, "pq_m is 10; it must divide .* 64", "use 8", "index.pq_m"),
         (IndexConfig(pq_m=65), 1000, "pq_m is 65; for ivf-pq4 it must be even", "use 24", "index.pq_m"),
+        (IndexConfig("ivf-rabitq"), 255, "255 passages cannot train", "--index flat", "index.kind"),
         (IndexConfig("ivf-pq4", pq_m=34), 1000, "pq_m is 34; .* at most half of .* 64", "use 24", "index.pq_m"),
     ],
 )
@@ -76,3 +78,18 @@ def test_a_code_length_is_refused_before_anything_is_counted() -> None:
     check_index(IndexConfig("flat", pq_m=7), 64)
     with pytest.raises(InvalidArgument, match="pq_m is 7"):
         check_index(IndexConfig(pq_m=7), 64)
+
+
+@pytest.mark.parametrize("kind", ["ivf-pq4", "ivf-rabitq"])
+def test_kinds_for_many_dimensions(kind: IndexChoice) -> None:
+    check_index(IndexConfig(kind), 16)
+    with pytest.raises(InvalidArgument, match=f"dimension is 15; {kind} needs at least 16"):
+        check_index(IndexConfig(kind), 15)
+
+
+@pytest.mark.parametrize(("dimension", "bits", "size"), [(256, 1, 40), (100, 1, 21), (256, 2, 84), (100, 4, 72)])
+def test_bytes_of_a_rabitq_code(dimension: int, bits: int, size: int) -> None:
+    spec = choose_index(IndexConfig("ivf-rabitq", bits=bits), 10_000, dimension)
+    assert (spec.code_bytes, spec.copies, spec.bits) == (size, 2, bits)
+    assert spec.required_features == ("ivf-rabitq",)
+    assert (spec.template_name, spec.codes_name) == ("template.npz", "ann.lists")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from retriever.stubs.pergamon.common.v1 import passage_pb2 as pergamon_dot_common_dot_v1_dot_passage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pergamon/retrieval/v1/retrieval.proto\x12\x15pergamon.retrieval.v1\x1a pergamon/common/v1/passage.proto\"\x87\x01\n\x06\x46usion\x12\x33\n\x06method\x18\x01 \x01(\x0e\x32#.pergamon.retrieval.v1.FusionMethod\x12\x12\n\x05rrf_k\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x19\n\x0c\x64\x65nse_weight\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_rrf_kB\x0f\n\r_dense_weight\"\xf8\x03\n\rSearchRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x0e\n\x01k\x18\x02 \x01(\rH\x00\x88\x01\x01\x12/\n\x04mode\x18\x03 \x01(\x0e\x32!.pergamon.retrieval.v1.SearchMode\x12\x1e\n\x11vector_float32_le\x18\x04 \x01(\x0cH\x01\x88\x01\x01\x12\x1c\n\x0f\x63\x61ndidate_depth\x18\x05 \x01(\rH\x02\x88\x01\x01\x12\x13\n\x06nprobe\x18\x06 \x01(\rH\x03\x88\x01\x01\x12\x14\n\x07\x62m25_k1\x18\x07 \x01(\x01H\x04\x88\x01\x01\x12\x13\n\x06\x62m25_b\x18\x08 \x01(\x01H\x05\x88\x01\x01\x12-\n\x06\x66usion\x18\t \x01(\x0b\x32\x1d.pergamon.retrieval.v1.Fusion\x12\x18\n\x10require_complete\x18\n \x01(\x08\x12\x12\n\x05where\x18\r \x01(\tH\x06\x88\x01\x01\x12\x17\n\nmmr_lambda\x18\x0b \x01(\x01H\x07\x88\x01\x01\x12 \n\x13\x63ollapse_similarity\x18\x0c \x01(\x01H\x08\x88\x01\x01\x42\x04\n\x02_kB\x14\n\x12_vector_float32_leB\x12\n\x10_candidate_depthB\t\n\x07_nprobeB\n\n\x08_bm25_k1B\t\n\x07_bm25_bB\x08\n\x06_whereB\r\n\x0b_mmr_lambdaB\x16\n\x14_collapse_similarity\"\xb6\x01\n\x03Hit\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x18\n\x0b\x64\x65nse_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\nbm25_score\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12,\n\x07passage\x18\x05 \x01(\x0b\x32\x1b.pergamon.common.v1.Passage\x12\x12\n\nduplicates\x18\x06 \x01(\rB\x0e\n\x0c_dense_scoreB\r\n\x0b_bm25_score\"\xd8\x01\n\x08\x43overage\x12\x14\n\x0cshards_total\x18\x01 \x01(\r\x12\x11\n\tshards_ok\x18\x02 \x01(\r\x12\x16\n\x0epassages_total\x18\x03 \x01(\x04\x12\x19\n\x11passages_searched\x18\x04 \x01(\x04\x12?\n\x08\x66\x61ilures\x18\x05 \x03(\x0b\x32-.pergamon.retrieval.v1.Coverage.FailuresEntry\x1a/\n\rFailuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf3\x02\n\x0eSearchResponse\x12\r\n\x05query\x18\x01 \x01(\t\x12/\n\x04mode\x18\x02 \x01(\x0e\x32!.pergamon.retrieval.v1.SearchMode\x12\x34\n\nscore_kind\x18\x03 \x01(\x0e\x32 .pergamon.retrieval.v1.ScoreKind\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12(\n\x04hits\x18\x05 \x03(\x0b\x32\x1a.pergamon.retrieval.v1.Hit\x12\x31\n\x08\x63overage\x18\x06 \x01(\x0b\x32\x1f.pergamon.retrieval.v1.Coverage\x12H\n\ntimings_ms\x18\x07 \x03(\x0b\x32\x34.pergamon.retrieval.v1.SearchResponse.TimingsMsEntry\x1a\x30\n\x0eTimingsMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"D\n\x12GetPassagesRequest\x12.\n\x05names\x18\x01 \x03(\x0b\x32\x1f.pergamon.common.v1.PassageName\"D\n\x13GetPassagesResponse\x12-\n\x08passages\x18\x01 \x03(\x0b\x32\x1b.pergamon.common.v1.Passage\"\x10\n\x0eGetInfoRequest\"\x93\x01\n\x0fGetInfoResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x10\n\x08passages\x18\x02 \x01(\x04\x12\x11\n\tdocuments\x18\x03 \x01(\x04\x12\x11\n\tdimension\x18\x04 \x01(\r\x12\x0f\n\x07\x65ncoder\x18\x05 \x01(\t\x12\r\n\x05index\x18\x06 \x01(\t\x12\x14\n\x0cshards_total\x18\x07 \x01(\r*n\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x01\x12\x15\n\x11SEARCH_MODE_DENSE\x10\x02\x12\x14\n\x10SEARCH_MODE_BM25\x10\x03*{\n\tScoreKind\x12\x1a\n\x16SCORE_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eSCORE_KIND_DOT\x10\x01\x12\x13\n\x0fSCORE_KIND_BM25\x10\x02\x12\x12\n\x0eSCORE_KIND_RRF\x10\x03\x12\x15\n\x11SCORE_KIND_CONVEX\x10\x04*^\n\x0c\x46usionMethod\x12\x1d\n\x19\x46USION_METHOD_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46USION_METHOD_RRF\x10\x01\x12\x18\n\x14\x46USION_METHOD_CONVEX\x10\x02\x32\xa9\x02\n\x10RetrievalService\x12U\n\x06Search\x12$.pergamon.retrieval.v1.SearchRequest\x1a%.pergamon.retrieval.v1.SearchResponse\x12\x64\n\x0bGetPassages\x12).pergamon.retrieval.v1.GetPassagesRequest\x1a*.pergamon.retrieval.v1.GetPassagesResponse\x12X\n\x07GetInfo\x12%.pergamon.retrieval.v1.GetInfoRequest\x1a&.pergamon.retrieval.v1.GetInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pergamon/retrieval/v1/retrieval.proto\x12\x15pergamon.retrieval.v1\x1a pergamon/common/v1/passage.proto\"\x87\x01\n\x06\x46usion\x12\x33\n\x06method\x18\x01 \x01(\x0e\x32#.pergamon.retrieval.v1.FusionMethod\x12\x12\n\x05rrf_k\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x19\n\x0c\x64\x65nse_weight\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_rrf_kB\x0f\n\r_dense_weight\"\x98\x04\n\rSearchRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x0e\n\x01k\x18\x02 \x01(\rH\x00\x88\x01\x01\x12/\n\x04mode\x18\x03 \x01(\x0e\x32!.pergamon.retrieval.v1.SearchMode\x12\x1e\n\x11vector_float32_le\x18\x04 \x01(\x0cH\x01\x88\x01\x01\x12\x1c\n\x0f\x63\x61ndidate_depth\x18\x05 \x01(\rH\x02\x88\x01\x01\x12\x13\n\x06nprobe\x18\x06 \x01(\rH\x03\x88\x01\x01\x12\x13\n\x06recall\x18\x0e \x01(\x01H\x04\x88\x01\x01\x12\x14\n\x07\x62m25_k1\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x13\n\x06\x62m25_b\x18\x08 \x01(\x01H\x06\x88\x01\x01\x12-\n\x06\x66usion\x18\t \x01(\x0b\x32\x1d.pergamon.retrieval.v1.Fusion\x12\x18\n\x10require_complete\x18\n \x01(\x08\x12\x12\n\x05where\x18\r \x01(\tH\x07\x88\x01\x01\x12\x17\n\nmmr_lambda\x18\x0b \x01(\x01H\x08\x88\x01\x01\x12 \n\x13\x63ollapse_similarity\x18\x0c \x01(\x01H\t\x88\x01\x01\x42\x04\n\x02_kB\x14\n\x12_vector_float32_leB\x12\n\x10_candidate_depthB\t\n\x07_nprobeB\t\n\x07_recallB\n\n\x08_bm25_k1B\t\n\x07_bm25_bB\x08\n\x06_whereB\r\n\x0b_mmr_lambdaB\x16\n\x14_collapse_similarity\"\xb6\x01\n\x03Hit\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x18\n\x0b\x64\x65nse_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\nbm25_score\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12,\n\x07passage\x18\x05 \x01(\x0b\x32\x1b.pergamon.common.v1.Passage\x12\x12\n\nduplicates\x18\x06 \x01(\rB\x0e\n\x0c_dense_scoreB\r\n\x0b_bm25_score\"\xd8\x01\n\x08\x43overage\x12\x14\n\x0cshards_total\x18\x01 \x01(\r\x12\x11\n\tshards_ok\x18\x02 \x01(\r\x12\x16\n\x0epassages_total\x18\x03 \x01(\x04\x12\x19\n\x11passages_searched\x18\x04 \x01(\x04\x12?\n\x08\x66\x61ilures\x18\x05 \x03(\x0b\x32-.pergamon.retrieval.v1.Coverage.FailuresEntry\x1a/\n\rFailuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf3\x02\n\x0eSearchResponse\x12\r\n\x05query\x18\x01 \x01(\t\x12/\n\x04mode\x18\x02 \x01(\x0e\x32!.pergamon.retrieval.v1.SearchMode\x12\x34\n\nscore_kind\x18\x03 \x01(\x0e\x32 .pergamon.retrieval.v1.ScoreKind\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12(\n\x04hits\x18\x05 \x03(\x0b\x32\x1a.pergamon.retrieval.v1.Hit\x12\x31\n\x08\x63overage\x18\x06 \x01(\x0b\x32\x1f.pergamon.retrieval.v1.Coverage\x12H\n\ntimings_ms\x18\x07 \x03(\x0b\x32\x34.pergamon.retrieval.v1.SearchResponse.TimingsMsEntry\x1a\x30\n\x0eTimingsMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"D\n\x12GetPassagesRequest\x12.\n\x05names\x18\x01 \x03(\x0b\x32\x1f.pergamon.common.v1.PassageName\"D\n\x13GetPassagesResponse\x12-\n\x08passages\x18\x01 \x03(\x0b\x32\x1b.pergamon.common.v1.Passage\"\x10\n\x0eGetInfoRequest\"\x93\x01\n\x0fGetInfoResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x10\n\x08passages\x18\x02 \x01(\x04\x12\x11\n\tdocuments\x18\x03 \x01(\x04\x12\x11\n\tdimension\x18\x04 \x01(\r\x12\x0f\n\x07\x65ncoder\x18\x05 \x01(\t\x12\r\n\x05index\x18\x06 \x01(\t\x12\x14\n\x0cshards_total\x18\x07 \x01(\r*n\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x01\x12\x15\n\x11SEARCH_MODE_DENSE\x10\x02\x12\x14\n\x10SEARCH_MODE_BM25\x10\x03*{\n\tScoreKind\x12\x1a\n\x16SCORE_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eSCORE_KIND_DOT\x10\x01\x12\x13\n\x0fSCORE_KIND_BM25\x10\x02\x12\x12\n\x0eSCORE_KIND_RRF\x10\x03\x12\x15\n\x11SCORE_KIND_CONVEX\x10\x04*^\n\x0c\x46usionMethod\x12\x1d\n\x19\x46USION_METHOD_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46USION_METHOD_RRF\x10\x01\x12\x18\n\x14\x46USION_METHOD_CONVEX\x10\x02\x32\xa9\x02\n\x10RetrievalService\x12U\n\x06Search\x12$.pergamon.retrieval.v1.SearchRequest\x1a%.pergamon.retrieval.v1.SearchResponse\x12\x64\n\x0bGetPassages\x12).pergamon.retrieval.v1.GetPassagesRequest\x1a*.pergamon.retrieval.v1.GetPassagesResponse\x12X\n\x07GetInfo\x12%.pergamon.retrieval.v1.GetInfoRequest\x1a&.pergamon.retrieval.v1.GetInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,34 +36,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COVERAGE_FAILURESENTRY']._serialized_options = b'8\001'
   _globals['_SEARCHRESPONSE_TIMINGSMSENTRY']._loaded_options = None
   _globals['_SEARCHRESPONSE_TIMINGSMSENTRY']._serialized_options = b'8\001'
-  _globals['_SEARCHMODE']._serialized_start=1829
-  _globals['_SEARCHMODE']._serialized_end=1939
-  _globals['_SCOREKIND']._serialized_start=1941
-  _globals['_SCOREKIND']._serialized_end=2064
-  _globals['_FUSIONMETHOD']._serialized_start=2066
-  _globals['_FUSIONMETHOD']._serialized_end=2160
+  _globals['_SEARCHMODE']._serialized_start=1861
+  _globals['_SEARCHMODE']._serialized_end=1971
+  _globals['_SCOREKIND']._serialized_start=1973
+  _globals['_SCOREKIND']._serialized_end=2096
+  _globals['_FUSIONMETHOD']._serialized_start=2098
+  _globals['_FUSIONMETHOD']._serialized_end=2192
   _globals['_FUSION']._serialized_start=99
   _globals['_FUSION']._serialized_end=234
   _globals['_SEARCHREQUEST']._serialized_start=237
-  _globals['_SEARCHREQUEST']._serialized_end=741
-  _globals['_HIT']._serialized_start=744
-  _globals['_HIT']._serialized_end=926
-  _globals['_COVERAGE']._serialized_start=929
-  _globals['_COVERAGE']._serialized_end=1145
-  _globals['_COVERAGE_FAILURESENTRY']._serialized_start=1098
-  _globals['_COVERAGE_FAILURESENTRY']._serialized_end=1145
-  _globals['_SEARCHRESPONSE']._serialized_start=1148
-  _globals['_SEARCHRESPONSE']._serialized_end=1519
-  _globals['_SEARCHRESPONSE_TIMINGSMSENTRY']._serialized_start=1471
-  _globals['_SEARCHRESPONSE_TIMINGSMSENTRY']._serialized_end=1519
-  _globals['_GETPASSAGESREQUEST']._serialized_start=1521
-  _globals['_GETPASSAGESREQUEST']._serialized_end=1589
-  _globals['_GETPASSAGESRESPONSE']._serialized_start=1591
-  _globals['_GETPASSAGESRESPONSE']._serialized_end=1659
-  _globals['_GETINFOREQUEST']._serialized_start=1661
-  _globals['_GETINFOREQUEST']._serialized_end=1677
-  _globals['_GETINFORESPONSE']._serialized_start=1680
-  _globals['_GETINFORESPONSE']._serialized_end=1827
-  _globals['_RETRIEVALSERVICE']._serialized_start=2163
-  _globals['_RETRIEVALSERVICE']._serialized_end=2460
+  _globals['_SEARCHREQUEST']._serialized_end=773
+  _globals['_HIT']._serialized_start=776
+  _globals['_HIT']._serialized_end=958
+  _globals['_COVERAGE']._serialized_start=961
+  _globals['_COVERAGE']._serialized_end=1177
+  _globals['_COVERAGE_FAILURESENTRY']._serialized_start=1130
+  _globals['_COVERAGE_FAILURESENTRY']._serialized_end=1177
+  _globals['_SEARCHRESPONSE']._serialized_start=1180
+  _globals['_SEARCHRESPONSE']._serialized_end=1551
+  _globals['_SEARCHRESPONSE_TIMINGSMSENTRY']._serialized_start=1503
+  _globals['_SEARCHRESPONSE_TIMINGSMSENTRY']._serialized_end=1551
+  _globals['_GETPASSAGESREQUEST']._serialized_start=1553
+  _globals['_GETPASSAGESREQUEST']._serialized_end=1621
+  _globals['_GETPASSAGESRESPONSE']._serialized_start=1623
+  _globals['_GETPASSAGESRESPONSE']._serialized_end=1691
+  _globals['_GETINFOREQUEST']._serialized_start=1693
+  _globals['_GETINFOREQUEST']._serialized_end=1709
+  _globals['_GETINFORESPONSE']._serialized_start=1712
+  _globals['_GETINFORESPONSE']._serialized_end=1859
+  _globals['_RETRIEVALSERVICE']._serialized_start=2195
+  _globals['_RETRIEVALSERVICE']._serialized_end=2492
 # @@protoc_insertion_point(module_scope)

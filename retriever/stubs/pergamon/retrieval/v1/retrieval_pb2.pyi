@@ -153,6 +153,7 @@ class SearchRequest(_message.Message):
     VECTOR_FLOAT32_LE_FIELD_NUMBER: _builtins.int
     CANDIDATE_DEPTH_FIELD_NUMBER: _builtins.int
     NPROBE_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
     BM25_K1_FIELD_NUMBER: _builtins.int
     BM25_B_FIELD_NUMBER: _builtins.int
     FUSION_FIELD_NUMBER: _builtins.int
@@ -174,6 +175,11 @@ class SearchRequest(_message.Message):
     """How many approximate candidates each shard reranks exactly; absent means that the service chooses."""
     nprobe: _builtins.int
     """How many lists of an IVF index are read; absent means that the service chooses."""
+    recall: _builtins.float
+    """The share of the k nearest passages that a dense search should find, greater than 0 and less than 1, from which the two
+    above follow by what was measured on the datastore; absent means that they are as said. Only without them. INVALID_ARGUMENT
+    where the datastore's index does not reach it, FAILED_PRECONDITION where nothing was measured.
+    """
     bm25_k1: _builtins.float
     """BM25's term saturation; absent means the datastore's own."""
     bm25_b: _builtins.float
@@ -203,6 +209,7 @@ class SearchRequest(_message.Message):
         vector_float32_le: _builtins.bytes | None = ...,
         candidate_depth: _builtins.int | None = ...,
         nprobe: _builtins.int | None = ...,
+        recall: _builtins.float | None = ...,
         bm25_k1: _builtins.float | None = ...,
         bm25_b: _builtins.float | None = ...,
         fusion: Global___Fusion | None = ...,
@@ -211,9 +218,9 @@ class SearchRequest(_message.Message):
         mmr_lambda: _builtins.float | None = ...,
         collapse_similarity: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bm25_b", b"_bm25_b", "_bm25_k1", b"_bm25_k1", "_candidate_depth", b"_candidate_depth", "_collapse_similarity", b"_collapse_similarity", "_k", b"_k", "_mmr_lambda", b"_mmr_lambda", "_nprobe", b"_nprobe", "_vector_float32_le", b"_vector_float32_le", "_where", b"_where", "bm25_b", b"bm25_b", "bm25_k1", b"bm25_k1", "candidate_depth", b"candidate_depth", "collapse_similarity", b"collapse_similarity", "fusion", b"fusion", "k", b"k", "mmr_lambda", b"mmr_lambda", "nprobe", b"nprobe", "vector_float32_le", b"vector_float32_le", "where", b"where"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bm25_b", b"_bm25_b", "_bm25_k1", b"_bm25_k1", "_candidate_depth", b"_candidate_depth", "_collapse_similarity", b"_collapse_similarity", "_k", b"_k", "_mmr_lambda", b"_mmr_lambda", "_nprobe", b"_nprobe", "_recall", b"_recall", "_vector_float32_le", b"_vector_float32_le", "_where", b"_where", "bm25_b", b"bm25_b", "bm25_k1", b"bm25_k1", "candidate_depth", b"candidate_depth", "collapse_similarity", b"collapse_similarity", "fusion", b"fusion", "k", b"k", "mmr_lambda", b"mmr_lambda", "nprobe", b"nprobe", "recall", b"recall", "vector_float32_le", b"vector_float32_le", "where", b"where"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bm25_b", b"_bm25_b", "_bm25_k1", b"_bm25_k1", "_candidate_depth", b"_candidate_depth", "_collapse_similarity", b"_collapse_similarity", "_k", b"_k", "_mmr_lambda", b"_mmr_lambda", "_nprobe", b"_nprobe", "_vector_float32_le", b"_vector_float32_le", "_where", b"_where", "bm25_b", b"bm25_b", "bm25_k1", b"bm25_k1", "candidate_depth", b"candidate_depth", "collapse_similarity", b"collapse_similarity", "fusion", b"fusion", "k", b"k", "mmr_lambda", b"mmr_lambda", "mode", b"mode", "nprobe", b"nprobe", "query", b"query", "require_complete", b"require_complete", "vector_float32_le", b"vector_float32_le", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bm25_b", b"_bm25_b", "_bm25_k1", b"_bm25_k1", "_candidate_depth", b"_candidate_depth", "_collapse_similarity", b"_collapse_similarity", "_k", b"_k", "_mmr_lambda", b"_mmr_lambda", "_nprobe", b"_nprobe", "_recall", b"_recall", "_vector_float32_le", b"_vector_float32_le", "_where", b"_where", "bm25_b", b"bm25_b", "bm25_k1", b"bm25_k1", "candidate_depth", b"candidate_depth", "collapse_similarity", b"collapse_similarity", "fusion", b"fusion", "k", b"k", "mmr_lambda", b"mmr_lambda", "mode", b"mode", "nprobe", b"nprobe", "query", b"query", "recall", b"recall", "require_complete", b"require_complete", "vector_float32_le", b"vector_float32_le", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bm25_b: _TypeAlias = _typing.Literal["bm25_b"]  # noqa: Y015
     _WhichOneofArgType__bm25_b: _TypeAlias = _typing.Literal["_bm25_b", b"_bm25_b"]  # noqa: Y015
@@ -229,6 +236,8 @@ class SearchRequest(_message.Message):
     _WhichOneofArgType__mmr_lambda: _TypeAlias = _typing.Literal["_mmr_lambda", b"_mmr_lambda"]  # noqa: Y015
     _WhichOneofReturnType__nprobe: _TypeAlias = _typing.Literal["nprobe"]  # noqa: Y015
     _WhichOneofArgType__nprobe: _TypeAlias = _typing.Literal["_nprobe", b"_nprobe"]  # noqa: Y015
+    _WhichOneofReturnType__recall: _TypeAlias = _typing.Literal["recall"]  # noqa: Y015
+    _WhichOneofArgType__recall: _TypeAlias = _typing.Literal["_recall", b"_recall"]  # noqa: Y015
     _WhichOneofReturnType__vector_float32_le: _TypeAlias = _typing.Literal["vector_float32_le"]  # noqa: Y015
     _WhichOneofArgType__vector_float32_le: _TypeAlias = _typing.Literal["_vector_float32_le", b"_vector_float32_le"]  # noqa: Y015
     _WhichOneofReturnType__where: _TypeAlias = _typing.Literal["where"]  # noqa: Y015
@@ -247,6 +256,8 @@ class SearchRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mmr_lambda) -> _WhichOneofReturnType__mmr_lambda | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__nprobe) -> _WhichOneofReturnType__nprobe | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recall) -> _WhichOneofReturnType__recall | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__vector_float32_le) -> _WhichOneofReturnType__vector_float32_le | None: ...
     @_typing.overload

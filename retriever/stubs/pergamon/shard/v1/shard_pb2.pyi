@@ -281,31 +281,41 @@ class DenseQuery(_message.Message):
     VECTOR_FLOAT32_LE_FIELD_NUMBER: _builtins.int
     CANDIDATE_DEPTH_FIELD_NUMBER: _builtins.int
     NPROBE_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
     vector_float32_le: _builtins.bytes
     """The query's vector, as little-endian IEEE 754 float32 values."""
     candidate_depth: _builtins.int
     """How many approximate candidates are reranked exactly; absent means that the shard chooses."""
     nprobe: _builtins.int
     """How many lists of an IVF index are read; absent means that the shard chooses."""
+    recall: _builtins.float
+    """The share of the nearest passages to find, greater than 0 and less than 1: decides about the two above by the datastore's
+    operating curve; absent means that they are as said.
+    """
     def __init__(
         self,
         *,
         vector_float32_le: _builtins.bytes = ...,
         candidate_depth: _builtins.int | None = ...,
         nprobe: _builtins.int | None = ...,
+        recall: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidate_depth", b"_candidate_depth", "_nprobe", b"_nprobe", "candidate_depth", b"candidate_depth", "nprobe", b"nprobe"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidate_depth", b"_candidate_depth", "_nprobe", b"_nprobe", "_recall", b"_recall", "candidate_depth", b"candidate_depth", "nprobe", b"nprobe", "recall", b"recall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidate_depth", b"_candidate_depth", "_nprobe", b"_nprobe", "candidate_depth", b"candidate_depth", "nprobe", b"nprobe", "vector_float32_le", b"vector_float32_le"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidate_depth", b"_candidate_depth", "_nprobe", b"_nprobe", "_recall", b"_recall", "candidate_depth", b"candidate_depth", "nprobe", b"nprobe", "recall", b"recall", "vector_float32_le", b"vector_float32_le"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidate_depth: _TypeAlias = _typing.Literal["candidate_depth"]  # noqa: Y015
     _WhichOneofArgType__candidate_depth: _TypeAlias = _typing.Literal["_candidate_depth", b"_candidate_depth"]  # noqa: Y015
     _WhichOneofReturnType__nprobe: _TypeAlias = _typing.Literal["nprobe"]  # noqa: Y015
     _WhichOneofArgType__nprobe: _TypeAlias = _typing.Literal["_nprobe", b"_nprobe"]  # noqa: Y015
+    _WhichOneofReturnType__recall: _TypeAlias = _typing.Literal["recall"]  # noqa: Y015
+    _WhichOneofArgType__recall: _TypeAlias = _typing.Literal["_recall", b"_recall"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__candidate_depth) -> _WhichOneofReturnType__candidate_depth | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__nprobe) -> _WhichOneofReturnType__nprobe | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recall) -> _WhichOneofReturnType__recall | None: ...
 
 Global___DenseQuery: _TypeAlias = DenseQuery  # noqa: Y015
 

@@ -1,0 +1,131 @@
+"""What a filter leaves of a shard, and how it is searched.
+
+Three ways lead to the best of the survivors, and which is taken changes with their number and with how often they are
+asked for (measured in bench/results/filtered-1m.md):
+
+- Few are all scored exactly.
+- Of more, once enough queries have asked for the same filter, codes are kept in one piece, as if they were an index of
+  their own. So it costs no more than a search of everything, and it misses none that lie far from the query.
+- Otherwise the lists are scanned with the bitmap, nearest first, until they held enough survivors: fewer lists where
+  survivors are many near the query, more where a filter leaves only what lies elsewhere.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datastore.ann.index import AnnIndex, Cover, CoveringIndex, compact_quantizer
+from datastore.ann.spec import IndexSpec
+from datastore.store.exact import ExactVectors
+
+if TYPE_CHECKING:
+    from datastore.ann.kinds.compact import CompactCodes, CompactQuantizer
+
+Rows = NDArray[np.int64]
+
+SCANNED_SURVIVORS = 4096
+"""Up to so many are all scored exactly: a millisecond when their vectors are in memory."""
+
+COMPACT_SURVIVORS = 65_536
+"""Up to so many may have codes of their own: scanned in a fifth of a millisecond, 5 MB at 256 dimensions."""
+
+_ASKED = 16
+_SURVIVORS_PER_QUERY = 256
+"""Codes are worth making after `_ASKED` queries, and one for each so many survivors: to encode 256 vectors takes about
+as long as one query saves."""
+
+_COVER_EXPONENT = 0.3
+"""A filter that leaves the share s looks at s ** _COVER_EXPONENT times as many codes of survivors as a search without a
+filter looks at codes: the fewer survive, the larger is the part of them that has to be seen."""
+
+_SAMPLE = 1024
+"""Vectors that the codebooks of compact codes are trained on."""
+_BLOCK = 4096
+
+
+@dataclass(eq=False)
+class Accepted:
+    """The passages of a shard that a filter leaves; thread-safe."""
+
+    bitmap: NDArray[np.uint8]
+    """Bit `r % 8` of byte `r // 8` is row r; rows count on from segment to segment."""
+    count: int
+    asked: int = 0
+    """Queries so far; only roughly where several threads count."""
+    codes: CompactCodes | None = None
+    """Of `rows`, in their order."""
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Ascending, int64 [count]; only asked for where they are few."""
+        return np.flatnonzero(np.unpackbits(self.bitmap, bitorder="little"))
+
+    def in_lists(self, index: CoveringIndex) -> NDArray[np.int64]:
+        """Codes of survivors in each list of the shard's index, counted once."""
+        if self._in_lists is None:
+            self._in_lists = index.count_in_lists(self.bitmap)
+        return self._in_lists
+
+    _in_lists: NDArray[np.int64] | None = field(default=None, repr=False)
+
+
+class SurvivorsSearch:
+    """Chooses the way for each filter; thread-safe."""
+
+    def __init__(self, index: AnnIndex, vectors: ExactVectors, spec: IndexSpec, passages: int) -> None:
+        self._index = index
+        self._vectors = vectors
+        self._spec = spec
+        self._passages = passages
+        self._trained: list[CompactQuantizer | None] = []
+        self._lock = threading.Lock()
+
+    def candidates(self, queries: NDArray[np.float32], depth: int, accepted: Accepted) -> list[Rows] | None:
+        """For each query the rows to score exactly, found without the lists; None where those are to be searched."""
+        accepted.asked += len(queries)
+        if accepted.count <= depth:
+            return [accepted.rows] * len(queries)
+        codes = accepted.codes or self._compacted(accepted)
+        if codes is not None:
+            return [accepted.rows[np.sort(positions)] for positions in codes.search(queries, depth)]
+        return [accepted.rows] * len(queries) if accepted.count <= SCANNED_SURVIVORS else None
+
+    def probes(self, nprobe: int, accepted: Accepted) -> tuple[int, NDArray[np.uint8] | Cover]:
+        """How many lists are read and what is accepted, where without a filter `nprobe` lists would be read."""
+        share = accepted.count / self._passages
+        if isinstance(self._index, CoveringIndex):
+            codes = self._spec.copies * self._passages * nprobe / self._spec.nlist
+            in_lists = accepted.in_lists(self._index)
+            return nprobe, Cover(accepted.bitmap, in_lists, round(codes * share**_COVER_EXPONENT))
+        return min(self._spec.nlist, round(nprobe * share ** (_COVER_EXPONENT - 1))), accepted.bitmap
+
+    def _compacted(self, accepted: Accepted) -> CompactCodes | None:
+        """Codes of the survivors, made now if they pay and no other thread is about it."""
+        enough = max(_ASKED, accepted.count // _SURVIVORS_PER_QUERY)
+        if accepted.asked < enough or accepted.count > COMPACT_SURVIVORS or self._spec.kind == "flat":
+            return None
+        if not accepted.lock.acquire(blocking=False):
+            return None
+        try:
+            if accepted.codes is None and (quantizer := self._quantizer()) is not None:
+                rows = accepted.rows
+                blocks = (self._vectors.read(rows[at : at + _BLOCK]) for at in range(0, len(rows), _BLOCK))
+                accepted.codes = quantizer.encode(blocks)
+            return accepted.codes
+        finally:
+            accepted.lock.release()
+
+    def _quantizer(self) -> CompactQuantizer | None:
+        """One for all filters of the shard, trained when the first needs it."""
+        with self._lock:
+            if not self._trained:
+                rows = np.linspace(0, self._passages - 1, min(_SAMPLE, self._passages)).astype(np.int64)
+                self._trained = [compact_quantizer(self._vectors.read(np.unique(rows)))]
+            return self._trained[0]
