@@ -258,12 +258,13 @@ def _training_sample(files: Sequence[VectorFile], spec: IndexSpec) -> NDArray[np
     """`spec.train_vectors` rows, float32, drawn without replacement by the seed, in row order."""
     total = sum(vectors.rows for vectors in files)
     chosen = np.sort(np.random.default_rng(spec.seed).choice(total, spec.train_vectors, replace=False))
-    parts, start = [np.empty((0, spec.dimension), np.float32)], 0
+    sample = np.empty((len(chosen), spec.dimension), np.float32)
+    start = 0
     for vectors in files:
-        rows = chosen[(chosen >= start) & (chosen < start + vectors.rows)] - start
-        parts.append(vectors.matrix[rows].astype(np.float32))
+        first, end = np.searchsorted(chosen, [start, start + vectors.rows])
+        sample[first:end] = vectors.matrix[chosen[first:end] - start]
         start += vectors.rows
-    return np.concatenate(parts)
+    return sample
 
 
 def _summarize(store: Path, rejects: Rejects) -> RejectSummary:

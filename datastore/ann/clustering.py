@@ -23,6 +23,7 @@ _POINTS_PER_PART = 256
 """Sampled vectors for each part of the first level."""
 _ROUNDS = 10
 _MENDING_ROUNDS = 3
+_LISTS_SUMMED = 1024
 _SPILL_CANDIDATES = 16
 """Nearest lists among which a vector's second one is chosen."""
 
@@ -108,9 +109,15 @@ def _sums(sample: Vectors, lists: NDArray[np.int64], centroids: Vectors) -> Vect
     """The sum of each list's vectors; the centroid of a list without any."""
     counts = np.bincount(lists, minlength=len(centroids))
     filled = np.flatnonzero(counts)
-    starts = np.cumsum(counts) - counts
+    starts = (np.cumsum(counts) - counts)[filled]
+    order = np.argsort(lists, kind="stable")
     sums = centroids.copy()
-    sums[filled] = np.add.reduceat(sample[np.argsort(lists, kind="stable")], starts[filled], axis=0)
+    for first in range(0, len(filled), _LISTS_SUMMED):  # a copy of the sorted sample would be as large as the sample
+        some = starts[first : first + _LISTS_SUMMED]
+        end = some[-1] + counts[filled[first : first + _LISTS_SUMMED][-1]]
+        sums[filled[first : first + _LISTS_SUMMED]] = np.add.reduceat(
+            sample[order[some[0] : end]], some - some[0], axis=0
+        )
     return sums
 
 

@@ -168,7 +168,10 @@ def _lists(config: IndexConfig, kind: IndexKind, passages: int) -> tuple[int, in
 
 
 def _codes(config: IndexConfig, lists: IndexSpec) -> list[IndexSpec]:
-    """`lists` with the codes that `config` leaves open, best first: a second copy is worth more than its bits."""
+    """`lists` with the codes that `config` leaves open, best first, which is the longest first.
+
+    Shorter codes in two lists find more than longer ones in one (bench/results/ann-codes.md).
+    """
     if lists.kind == "ivf-pq":
         pq_m = config.pq_m or _largest_divisor(lists.dimension, max(1, lists.dimension // 6))
         return [replace(lists, pq_m=pq_m)]
@@ -188,9 +191,9 @@ def rabitq_code_bytes(rotated: int, bits: int) -> int:
 
 
 def _pq4_lengths(dimension: int) -> list[int]:
-    """Sub-quantizers from the default down to a third of it, where recall still is a matter of depth."""
+    """Sub-quantizers: the default, and what is left of it for less memory; below two thirds, recall falls steeply."""
     most = _default_pq4_m(dimension)
-    return sorted({most, max(2, most // 3 * 2 // 2 * 2), max(2, most // 2 // 2 * 2), max(2, most // 3 // 2 * 2)})[::-1]
+    return sorted({max(2, most * sixths // 12 * 2) for sixths in (6, 5, 4)}, reverse=True)
 
 
 def _default_pq4_m(dimension: int) -> int:

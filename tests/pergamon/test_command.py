@@ -153,6 +153,63 @@ def test_info_of_a_path_that_looks_like_markup(run: Run, store: Path, tmp_path: 
     assert "a[b]c, " in run("info", odd).stdout
 
 
+@pytest.fixture(scope="module")
+def ivf_store(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 300 notes, tuned by its build."""
+    folder = tmp_path_factory.mktemp("ivf")
+    records = [{"_id": f"n{i}", "text": f"note {i % 17} of {i % 23} and {i}"} for i in range(300)]
+    (folder / "many.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (folder / "build.toml").write_text("[index]\nnlist = 8\ntune_queries = 50\n")
+    options = ["--encoder", "hashing", "--index", "ivf-pq4", "--config", folder / "build.toml", "--json"]
+    done = run("build", "--input", folder / "many.jsonl", "--store", folder / "store", *options)
+    assert (done.status, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["operating_curve"]["queries"] == 50
+    return folder / "store"
+
+
+def test_tune(run: Run, ivf_store: Path) -> None:
+    queries = ivf_store.parent / "queries.jsonl"
+    queries.write_text("".join(json.dumps({"text": f"note {i % 17} of {i % 11}"}) + "\n" for i in range(90)))
+    before = json.loads(run("info", ivf_store, "--json").stdout)["generation"]
+    done = run("tune", ivf_store, "--queries", queries, "--sample", 60, "--k", 5, "--k", 50, "--seed", 2, "--json")
+    assert (done.status, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert list(report) == ["store", "generation", "index", "operating_curve", "seconds"]
+    curve = report["operating_curve"]
+    assert report["generation"] == before + 1
+    assert (curve["source"], curve["queries"], curve["seed"], curve["passages"]) == ("queries", 60, 2, 300)
+    assert [part["k"] for part in curve["curves"]] == [5, 50]
+    assert json.loads(run("info", ivf_store, "--json").stdout)["operating_curve"] == curve
+    last = curve["curves"][0]["points"][-1]
+    shown = run("info", ivf_store).stdout
+    assert f"{last['recall']:.4f} ± {last['recall_error']:.4f}" in shown
+    assert "by 60 real queries (seed 2) over 300 passages, generation" in shown
+    people = run("tune", ivf_store, "--sample", 40)
+    assert people.status == 0
+    assert "candidate depth" in people.stdout
+    assert "by 40 stored vectors" in people.stdout
+    assert f"now generation {before + 2}" in people.stderr
+
+
+def test_tuning_a_flat_index(run: Run, store: Path) -> None:
+    done = run("tune", store)
+    assert (done.status, done.stdout) == (0, "")
+    assert "nothing to tune" in done.stderr
+    report = json.loads(run("tune", store, "--json").stdout)
+    assert (report["generation"], report["operating_curve"]) == (1, None)
+
+
+def test_search_for_a_recall(run: Run, ivf_store: Path, store: Path, beir: Path) -> None:
+    for target in (ivf_store, store):
+        done = run("search", target, "note 3 of 4", "--mode", "dense", "--recall", 0.9, "--json")
+        assert (done.status, done.stderr) == (0, "")
+        assert len(json.loads(done.stdout)["hits"]) == 10
+    done = run("eval", "retrieval", "--beir", beir, "--store", store, "--mode", "dense", "--recall", 0.99, "--json")
+    assert (done.status, done.stderr) == (0, "")
+    question = ("ask", ivf_store, "Which emperor crossed seven rivers?", "--llm", "http://127.0.0.1:1/v1#m")
+    assert "recall is 1; it must be" in run(*question, "--recall", 1).error()
+
+
 def test_verify(run: Run, store: Path) -> None:
     done = run("verify", store)
     assert (done.status, done.stderr) == (0, "")

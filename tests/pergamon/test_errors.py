@@ -94,6 +94,10 @@ def test_a_store_of_another_format(
         (("note \udcff",), "is no Unicode character"),
         (("note", "--candidate-depth", 0), "candidate_depth is 0"),
         (("note", "--nprobe", 0), "nprobe is 0"),
+        (("note", "--recall", 1), "recall is 1; it must be greater than 0 and less than 1"),
+        (("note", "--recall", "nan"), "recall is nan"),
+        (("note", "--recall", 0.9, "--nprobe", 3), "recall is 0.9 and nprobe is 3"),
+        (("note", "--recall", 0.9, "--candidate-depth", 99), "recall is 0.9 and candidate_depth is 99"),
         (("note", "--bm25-b", 2), "bm25_b is 2.0"),
         (("note", "--bm25-k1", "nan"), "bm25_k1 is nan"),
         (("note", "--dense-weight", -1), "fusion.dense_weight is -1.0"),
@@ -109,6 +113,22 @@ def test_a_store_of_another_format(
 )
 def test_a_search_outside_its_bounds(run: Run, store: Path, arguments: tuple[object, ...], reason: str) -> None:
     assert reason in run("search", store, *arguments).error()
+
+
+def test_tuning_that_cannot_be(run: Run, store: Path, tmp_path: Path) -> None:
+    queries = tmp_path / "queries.jsonl"
+    queries.write_text('{"question": "no text"}\n')
+    for arguments, reason in [
+        ((tmp_path / "nothing",), "no datastore at"),
+        ((store, "--sample", 0), "sample is 0"),
+        ((store, "--k", 10, "--k", 0), "k is 0"),
+        ((store, "--seed", -1), "seed is -1"),
+        ((store, "--max-passages", 0), "max_passages is 0"),
+        ((store, "--queries", tmp_path / "nowhere.jsonl"), "cannot be read"),
+        ((store, "--queries", queries), "is not JSON Lines with a field text"),
+    ]:
+        assert reason in run("tune", *arguments).error()
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_a_target_that_is_no_store(run: Run, store: Path, tmp_path: Path, source: Path) -> None:
@@ -223,9 +243,9 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("--segment-passages", 0), "segment.passages is 0"),
         (("--max-rejected-share", 2), "input.max_rejected_share is 2.0"),
         (("--index", "ivf-pq"), "cannot train an ivf-pq index"),
-        (("--device", "cuda:99"), "the device is cuda:99"),
         (("--index-memory", "much"), "index.memory is 'much'; it must be a size"),
         (("--index-memory", "0"), "index.memory is '0'"),
+        (("--device", "cuda:99"), "the device is cuda:99"),
     ],
 )
 def test_settings_that_cannot_be(

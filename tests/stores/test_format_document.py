@@ -38,6 +38,9 @@ def fields(tree: object) -> Iterator[str]:
 def test_every_field_is_described(manifest: dict[str, Any]) -> None:
     described = set(re.findall(r"`(\w+)`", DOCUMENT))
     assert set(fields(manifest)) - described == set()
+    with_curve = json.loads((HERE / "v1-ivf-pq4" / "manifest.json").read_bytes())
+    assert with_curve["operating_curve"]["curves"]
+    assert set(fields(with_curve)) - described == set()
 
 
 def test_checksums(manifest: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ def store(request: pytest.FixtureRequest) -> Path:
 
 
 def test_the_kept_stores() -> None:
-    assert KEPT == ["v1-flat"]
+    assert KEPT == ["v1-flat", "v1-ivf-pq4"]
 
 
 def test_it_is_sound(store: Path) -> None:
@@ -32,17 +32,33 @@ def test_it_is_sound(store: Path) -> None:
     assert (report.problems, report.orphans) == ((), ())
 
 
-def test_what_it_holds(store: Path) -> None:
+def test_what_the_flat_one_holds() -> None:
+    store = HERE / "v1-flat"
     info = describe_store(store)
     assert (info.format_version, info.generation) == (1, 1)
     assert (info.documents, info.passages, info.segments, info.rejected) == (12, 13, 2, 1)
-    assert read_manifest(store).config.chunk.words == 20
+    assert (info.operating_curve, read_manifest(store).config.chunk.words) == (None, 20)
+
+
+def test_what_the_ivf_one_holds() -> None:
+    """Its operating curve is of a generation of its own, over the segments of the first."""
+    info = describe_store(HERE / "v1-ivf-pq4")
+    assert (info.format_version, info.generation) == (1, 2)
+    assert (info.documents, info.passages, info.segments, info.rejected) == (280, 280, 2, 0)
+    curve = info.operating_curve
+    assert curve is not None
+    assert (curve.source, curve.queries, curve.seed, curve.generation) == ("queries", 56, 0, 1)
+    assert (curve.passages, curve.measured_passages, [part.k for part in curve.curves]) == (280, 280, [10])
+    assert curve.setting(10, 0.9).nprobe >= curve.setting(10, 0.5).nprobe
 
 
 def test_it_answers_as_it_did(store: Path) -> None:
     retriever = open_store(store)
     for expected in json.loads((HERE / f"{store.name}.expected.json").read_text(encoding="utf-8")):
-        response = retriever.search(SearchRequest(expected["query"], k=20, mode=expected["mode"]))
+        request = SearchRequest(
+            expected["query"], k=5 if "recall" in expected else 20, mode=expected["mode"], recall=expected.get("recall")
+        )
+        response = retriever.search(request)
         hits = [
             [hit.document_id, hit.chunk_index, pytest.approx(hit.score, abs=2e-6), hit.text] for hit in response.hits
         ]
@@ -50,8 +66,8 @@ def test_it_answers_as_it_did(store: Path) -> None:
     retriever.close()
 
 
-def test_its_passages_are_whole(store: Path) -> None:
-    retriever = open_store(store)
+def test_its_passages_are_whole() -> None:
+    retriever = open_store(HERE / "v1-flat")
     names = [PassageName("lamp", 1), PassageName("storm", 0), PassageName("empty", 0), PassageName("灯台", 0)]
     lamp, storm, empty, lighthouse = retriever.get_passages(names)
     retriever.close()

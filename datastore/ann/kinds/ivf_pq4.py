@@ -148,13 +148,12 @@ class IvfPq4Template:
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
         rows = [file.rows for file in vectors]
         trained = (self._coarse, self._rotation, self._codebooks)
-        list_rows = ListRows(paths, vectors)
         with JoinedLists(paths, rows, self._spec) as joined:
             index = place(
                 self._gpus,
                 self._spec,
                 sum(rows),
-                IvfPq4Index(self._spec, *trained, joined, list_rows=list_rows),
+                IvfPq4Index(self._spec, *trained, joined, list_rows=ListRows(paths, vectors)),
                 lambda gpus, plan: load_half_byte_codes(gpus, plan, ByteLists(*trained, plan.code_bytes), joined),
             )
         give_back_memory()

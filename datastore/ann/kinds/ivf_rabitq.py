@@ -125,9 +125,11 @@ class IvfRabitqTemplate:
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
         rows = [file.rows for file in vectors]
         with JoinedLists(paths, rows, self._spec) as joined:
-            index = IvfRabitqIndex(self._spec, self._coarse, self._rotation, joined)
+            index = place(
+                self._gpus, self._spec, sum(rows), IvfRabitqIndex(self._spec, self._coarse, self._rotation, joined)
+            )
         give_back_memory()
-        return place(self._gpus, self._spec, sum(rows), index)
+        return index
 
 
 class IvfRabitqIndex:
@@ -150,7 +152,9 @@ class IvfRabitqIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         use_threads(1)
         rotated = queries @ self._rotation
-        products, lists = self._coarse.probes(rotated, min(nprobe, self._spec.nlist))
+        # What a filter leaves may lie in any list, however much nearer others are.
+        find = self._coarse.probes if accept is None else self._coarse.search
+        products, lists = find(rotated, min(nprobe, self._spec.nlist))
         depth = min(self._spec.copies * depth, max(1, self._codes.ntotal))
         scores = np.empty((len(queries), depth), np.float32)
         rows = np.empty((len(queries), depth), np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def test_neighbours_over_blocks(bounds: list[int], count: int) -> None:
     random = np.random.default_rng(5)
     vectors = random.standard_normal((400, 12)).astype(np.float32)
     queries = random.standard_normal((9, 12)).astype(np.float32)
-    blocks = (vectors[start:stop] for start, stop in itertools.pairwise(bounds))
+    blocks = (vectors[start:stop] for start, stop in pairwise(bounds))
     found = nearest_rows(blocks, queries, count)
     wanted = np.argsort(-(queries.astype(np.float64) @ vectors.T.astype(np.float64)), axis=1)[:, :count]
     assert [rows.tolist() for rows in found] == np.sort(wanted, axis=1).tolist()

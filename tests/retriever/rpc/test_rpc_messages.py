@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -54,6 +55,7 @@ search_requests = st.builds(
     vector=st.none(),
     candidate_depth=st.none() | st.integers(1, MAX_CANDIDATE_DEPTH),
     nprobe=st.none() | st.integers(1, 1 << 20),
+    recall=st.none() | st.floats(0.001, 0.999),
     bm25_k1=st.none() | st.floats(0, 100),
     bm25_b=st.none() | st.floats(0, 1),
     fusion=st.builds(Fusion, st.sampled_from(get_args(FusionMethod)), st.integers(1, 10**6), st.floats(0, 1)),
@@ -62,7 +64,7 @@ search_requests = st.builds(
     mmr_lambda=st.none() | st.floats(0, 1),
     collapse_similarity=st.none() | st.floats(0, 1),
     timeout_s=timeouts,
-)
+).map(lambda request: request if request.recall is None else replace(request, nprobe=None, candidate_depth=None))
 hits = st.builds(
     Hit,
     rank=uint32s,
@@ -122,7 +124,7 @@ shard_results = st.builds(
     passages=st.lists(passages, max_size=2).map(tuple),
 )
 depths = st.integers(1, MAX_CANDIDATE_DEPTH)
-dense_options = st.tuples(st.none() | depths, st.none() | st.integers(1, 1 << 20))
+dense_options = st.tuples(st.none() | depths, st.none() | st.integers(1, 1 << 20), st.none() | st.floats(0.001, 0.999))
 bm25_queries = st.builds(
     Bm25Query,
     texts,
@@ -216,7 +218,7 @@ def test_shard_info(info: ShardInfo) -> None:
 @given(vectors, dense_options, st.none() | bm25_queries, depths, timeouts)
 def test_shard_query(
     vector: NDArray[np.float32],
-    options: tuple[int | None, int | None],
+    options: tuple[int | None, int | None, float | None],
     bm25: Bm25Query | None,
     k: int,
     timeout_s: float | None,
@@ -227,7 +229,7 @@ def test_shard_query(
     back = shards.shard_query_from_message(shard_pb2.SearchRequest.FromString(wire), timeout_s)
     assert back.dense is not None
     np.testing.assert_array_equal(back.dense.vector, vector)
-    assert (back.dense.candidate_depth, back.dense.nprobe) == options
+    assert (back.dense.candidate_depth, back.dense.nprobe, back.dense.recall) == options
     assert (back.k, back.bm25, back.where, back.passages, back.timeout_s) == (k, bm25, where, k // 2, timeout_s)
 
 
@@ -320,6 +322,7 @@ _VECTOR = b"\0" * 4
             "candidate_depth",
         ),
         (shard_pb2.SearchRequest(k=1, dense=shard_pb2.DenseQuery(vector_float32_le=_VECTOR, nprobe=0)), "nprobe"),
+        (shard_pb2.SearchRequest(k=1, dense=shard_pb2.DenseQuery(vector_float32_le=_VECTOR, recall=1.0)), "recall"),
         (shard_pb2.SearchRequest(bm25=shard_pb2.Bm25Query(text="a")), "k"),
         (shard_pb2.SearchRequest(k=1, bm25=shard_pb2.Bm25Query(text="a", k1=float("nan"))), "k1"),
         (shard_pb2.SearchRequest(k=1, bm25=shard_pb2.Bm25Query(text="a", b=1.5)), "b"),
