@@ -105,9 +105,10 @@ def candidates(
 
 def check_device(device: DeviceChoice) -> None:
     """Raise FailedPrecondition unless FAISS has what was asked for: before the long work that needs it at its end."""
-    from datastore.ann.kinds.gpu import find_gpus
+    if device.kind == "cuda":  # nothing else can be missing, and FAISS need not be loaded yet
+        from datastore.ann.kinds.gpu import find_gpus
 
-    find_gpus(device)
+        find_gpus(device)
 
 
 def load_template(spec: IndexSpec, path: Path | None, device: DeviceChoice = CPU) -> Template:

@@ -83,7 +83,7 @@ class IvfRabitqTemplate:
         drawn = np.random.default_rng(spec.seed).standard_normal((spec.rotated_dimension, spec.dimension))
         rotation = np.ascontiguousarray(np.linalg.qr(drawn)[0], np.float32)
         building = for_building(gpus, spec)
-        return cls(spec, train_coarse(sample @ rotation.T, spec.nlist, spec.seed, building), rotation, gpus)
+        return cls(spec, train_coarse(sample @ rotation.T, spec.nlist, spec.seed, building), rotation, building)
 
     def save(self, path: Path) -> bool:
         with path.open("wb") as file:
