@@ -27,14 +27,16 @@ def dataset(tmp_path: Path) -> Path:
 def test_every_filter_is_measured_and_the_store_kept(dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
     options = ["--dataset", str(dataset), "--out", str(out), "--queries", "20", "--grouped", "40", "--json"]
-    done = CliRunner().invoke(app, ["bench", "filtered", *options, "--label", "small", "--nprobe", "60"])
+    done = CliRunner().invoke(
+        app, ["bench", "filtered", *options, "--label", "small", "--nprobe", "76", "--candidate-depth", "300"]
+    )
     assert done.exit_code == 0, done.output
     results = json.loads(done.stdout)
     survivors = {case["case"]["where"]: case["case"]["survivors"] for case in results["cases"]}
     assert survivors[None] == 3000
     assert survivors["region_0 < 0.1"] == 300
     assert 200 < survivors["uniform < 0.1"] < 400
-    assert min(min(case["new_recall"], case["known_recall"]) for case in results["cases"]) > 0.9
+    assert min(min(case["new_recall"], case["known_recall"]) for case in results["cases"]) > 0.95
     assert {point["where"] for point in results["predicates"]} > {"year = 2007"}
     assert {point["share"] for point in results["grouped"]} == {0.1, 0.01, 0.001}
     assert json.loads((out / "filtered-small.json").read_text()) == results
@@ -42,7 +44,7 @@ def test_every_filter_is_measured_and_the_store_kept(dataset: Path, tmp_path: Pa
     assert "| `region_1 < 0.01`, near | 30 |" in table
     assert "| codes of their own |" in table
     manifest = (out / "work" / "filtered" / "store" / "manifest.json").read_text()
-    assert CliRunner().invoke(app, ["bench", "filtered", *options]).exit_code == 0
+    assert CliRunner().invoke(app, ["bench", "filtered", *options, "--queries", "2"]).exit_code == 0
     assert (out / "work" / "filtered" / "store" / "manifest.json").read_text() == manifest
 
 
