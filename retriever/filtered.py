@@ -90,7 +90,7 @@ class SurvivorsSearch:
     """Chooses the way for each filter; thread-safe."""
 
     def __init__(self, index: AnnIndex, vectors: ExactVectors, spec: IndexSpec, passages: int) -> None:
-        self._index = index
+        self._covering = index if isinstance(index, CoveringIndex) else None
         self._vectors = vectors
         self._spec = spec
         self._passages = passages
@@ -112,9 +112,9 @@ class SurvivorsSearch:
     def probes(self, nprobe: int, accepted: Accepted) -> tuple[int, NDArray[np.uint8] | Cover]:
         """How many lists are read and what is accepted, where without a filter `nprobe` lists would be read."""
         share = accepted.count / self._passages
-        if isinstance(self._index, CoveringIndex):
+        if self._covering is not None:
             codes = self._spec.copies * self._passages * nprobe / self._spec.nlist
-            in_lists = accepted.in_lists(self._index)
+            in_lists = accepted.in_lists(self._covering)
             return nprobe, Cover(accepted.bitmap, in_lists, round(codes * share**_COVER_EXPONENT))
         return min(self._spec.nlist, round(nprobe * share ** (_COVER_EXPONENT - 1))), accepted.bitmap
 
