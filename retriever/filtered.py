@@ -37,11 +37,11 @@ COMPACT_SURVIVORS = 65_536
 """Up to so many may have codes of their own: scanned in a fifth of a millisecond, 5 MB at 256 dimensions."""
 
 _ASKED = 16
-_SURVIVORS_PER_QUERY = 256
-"""Codes are worth making after `_ASKED` queries, and one for each so many survivors: to encode 256 vectors takes about
-as long as one query saves."""
+_SURVIVORS_PER_QUERY = 128
+"""Codes are worth making after `_ASKED` queries, and one for each so many survivors: to encode them takes less than a
+query saves, so that codes pay even if they are soon let go."""
 
-_COVER_EXPONENT = 0.3
+_COVER_EXPONENT = 0.2
 """A filter that leaves the share s looks at s ** _COVER_EXPONENT times as many codes of survivors as a search without a
 filter looks at codes: the fewer survive, the larger is the part of them that has to be seen."""
 

@@ -16,7 +16,7 @@ from datastore.store.reader import StoreReader
 from retriever.dense import DEFAULT_CANDIDATE_DEPTH
 from retriever.filtered import Accepted
 
-_EXPONENTS = (0.5, 0.4, 0.3, 0.2)
+_EXPONENTS = (0.5, 0.3, 0.2, 0.1)
 _MOST_SCORED = 100_000
 _QUERIES = 100
 _SAMPLE = 1024
