@@ -164,7 +164,7 @@ class IvfRabitqIndex:
         find = self._coarse.probes if accept is None else self._coarse.search
         return self._search(rotated, depth, find(rotated, min(nprobe, self._spec.nlist)), accept)
 
-    def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int32]:
         return self._list_rows.count(accept, self._spec.nlist)
 
     def search_covering(
