@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datastore.ann.gpu_plan import CODE_BYTES
 from datastore.ann.index import load_template, train_template
 from datastore.ann.memory import index_bytes
 from datastore.ann.spec import IndexSpec, choose_index
@@ -88,4 +89,4 @@ def test_constants_of_the_layout_are_those_of_the_engine() -> None:
 def test_gpus_have_sub_quantizers_for_every_dimension(dimension: int) -> None:
     chosen = layout.gpu_pq_m(dimension)
     assert dimension % chosen == 0
-    assert chosen in layout.CODE_BYTES
+    assert chosen in CODE_BYTES
