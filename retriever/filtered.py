@@ -13,6 +13,7 @@ asked for (measured in bench/results/filtered-1m.md):
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -36,13 +37,17 @@ COMPACT_SURVIVORS = 65_536
 """Up to so many may have codes of their own: scanned in a fifth of a millisecond, 5 MB at 256 dimensions."""
 
 _ASKED = 16
-_SURVIVORS_PER_QUERY = 256
-"""Codes are worth making after `_ASKED` queries, and one for each so many survivors: to encode 256 vectors takes about
-as long as one query saves."""
+_SURVIVORS_PER_QUERY = 128
+"""Codes are worth making after `_ASKED` queries, and one for each so many survivors: to encode them takes less than a
+query saves, so that codes pay even if they are soon let go."""
 
-_COVER_EXPONENT = 0.3
+_COVER_EXPONENT = 0.2
 """A filter that leaves the share s looks at s ** _COVER_EXPONENT times as many codes of survivors as a search without a
 filter looks at codes: the fewer survive, the larger is the part of them that has to be seen."""
+
+_LEAST_KEPT_BYTES = 1 << 25
+_KEPT_BYTES_PER_PASSAGE = 4
+"""Of all codes kept for filters, with the rows that they are of."""
 
 _SAMPLE = 1024
 """Vectors that the codebooks of compact codes are trained on."""
@@ -67,23 +72,29 @@ class Accepted:
         """Ascending, int64 [count]; only asked for where they are few."""
         return np.flatnonzero(np.unpackbits(self.bitmap, bitorder="little"))
 
-    def in_lists(self, index: CoveringIndex) -> NDArray[np.int64]:
+    _in_lists: NDArray[np.int32] | None = field(default=None, repr=False)
+
+    def in_lists(self, index: CoveringIndex) -> NDArray[np.int32]:
         """Codes of survivors in each list of the shard's index, counted once."""
         if self._in_lists is None:
             self._in_lists = index.count_in_lists(self.bitmap)
         return self._in_lists
 
-    _in_lists: NDArray[np.int64] | None = field(default=None, repr=False)
+    def forget_codes(self) -> None:
+        """As if nobody had asked yet."""
+        self.asked, self.codes = 0, None
+        self.__dict__.pop("rows", None)
 
 
 class SurvivorsSearch:
     """Chooses the way for each filter; thread-safe."""
 
     def __init__(self, index: AnnIndex, vectors: ExactVectors, spec: IndexSpec, passages: int) -> None:
-        self._index = index
+        self._covering = index if isinstance(index, CoveringIndex) else None
         self._vectors = vectors
         self._spec = spec
         self._passages = passages
+        self._kept = _KeptCodes(max(_LEAST_KEPT_BYTES, _KEPT_BYTES_PER_PASSAGE * passages))
         self._trained: list[CompactQuantizer | None] = []
         self._lock = threading.Lock()
 
@@ -94,15 +105,16 @@ class SurvivorsSearch:
             return [accepted.rows] * len(queries)
         codes = accepted.codes or self._compacted(accepted)
         if codes is not None:
+            self._kept.note(accepted, codes)
             return [accepted.rows[np.sort(positions)] for positions in codes.search(queries, depth)]
         return [accepted.rows] * len(queries) if accepted.count <= SCANNED_SURVIVORS else None
 
     def probes(self, nprobe: int, accepted: Accepted) -> tuple[int, NDArray[np.uint8] | Cover]:
         """How many lists are read and what is accepted, where without a filter `nprobe` lists would be read."""
         share = accepted.count / self._passages
-        if isinstance(self._index, CoveringIndex):
+        if self._covering is not None:
             codes = self._spec.copies * self._passages * nprobe / self._spec.nlist
-            in_lists = accepted.in_lists(self._index)
+            in_lists = accepted.in_lists(self._covering)
             return nprobe, Cover(accepted.bitmap, in_lists, round(codes * share**_COVER_EXPONENT))
         return min(self._spec.nlist, round(nprobe * share ** (_COVER_EXPONENT - 1))), accepted.bitmap
 
@@ -129,3 +141,27 @@ class SurvivorsSearch:
                 rows = np.linspace(0, self._passages - 1, min(_SAMPLE, self._passages)).astype(np.int64)
                 self._trained = [compact_quantizer(self._vectors.read(np.unique(rows)))]
             return self._trained[0]
+
+
+class _KeptCodes:
+    """Filters that have codes, the least recently asked for losing them first; thread-safe."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._capacity = capacity_bytes
+        self._kept: OrderedDict[int, tuple[Accepted, int]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def note(self, accepted: Accepted, codes: CompactCodes) -> None:
+        """That the codes of this filter are used."""
+        with self._lock:
+            if id(accepted) in self._kept:
+                self._kept.move_to_end(id(accepted))
+                return
+            size = codes.nbytes + accepted.rows.nbytes
+            self._kept[id(accepted)] = accepted, size
+            self._bytes += size
+            while self._bytes > self._capacity and len(self._kept) > 1:
+                _, (oldest, size) = self._kept.popitem(last=False)
+                oldest.forget_codes()
+                self._bytes -= size

@@ -28,7 +28,7 @@ from retriever.shard import Bm25Query, Candidate, DenseQuery, ShardInfo, ShardQu
 
 _WARM_UP_WORDS = 12
 
-_KEPT_FILTERS = 8
+_KEPT_FILTERS = 32
 """Filters whose survivors are kept as one bitmap over all segments, a bit a passage: the joining takes milliseconds."""
 
 _DenseKey = tuple[int, int | None, int | None, Predicate | None]

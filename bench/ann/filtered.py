@@ -6,8 +6,8 @@ All through the shard's own way: the filter's text to a bitmap over the store's 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -111,19 +111,19 @@ class FilteredBench:
 
     def __init__(self, dataset: Dataset, store: Path, asked: Asked, query_count: int) -> None:
         self._dataset = dataset
-        self._reader = StoreReader(store)
-        self._search = DenseSearch(self._reader)
-        self._asked = asked
-        self._queries = dataset.queries[:query_count]
-        for segment in self._reader.segments:
+        self.reader = StoreReader(store)
+        self._search = DenseSearch(self.reader)
+        self.asked = asked
+        self._plain_queries = dataset.queries[:query_count]
+        for segment in self.reader.segments:
             fill_page_cache(store / "segments" / segment.segment_id)
 
     def close(self) -> None:
-        self._reader.close()
+        self.reader.close()
 
     @property
     def index(self) -> str:
-        return self._reader.manifest.index.describe()
+        return self.reader.manifest.index.describe()
 
     def cases(self) -> list[Case]:
         wheres = [(f"{name} < {share}", near) for share in SHARES for name, near in _COLUMNS]
@@ -133,14 +133,14 @@ class FilteredBench:
 
     def accepted(self, where: str) -> Accepted:
         """A filter's survivors, as new to the shard."""
-        survivors = [segment.filters.survivors(parse(where)) for segment in self._reader.segments]
+        survivors = [segment.filters.survivors(parse(where)) for segment in self.reader.segments]
         bits = [np.unpackbits(part.bitmap, count=part.passages, bitorder="little") for part in survivors]
         return Accepted(np.packbits(np.concatenate(bits), bitorder="little"), sum(part.count for part in survivors))
 
     def measure(self, case: Case) -> CasePoint:
-        queries = self._near(case) if case.near else self._queries
+        queries = self.queries(case)
+        truth = self.truth(queries, None if case.where is None else self.accepted(case.where))
         accepted = None if case.where is None else self.accepted(case.where)
-        truth = self._truth(queries, accepted)
         first = self._timed(queries[:1], accepted)[1][0]
         self._timed(queries[:32], accepted, new=True)
         new_recall, new_ms = self._recall_and_times(queries, accepted, truth, new=True)
@@ -161,8 +161,8 @@ class FilteredBench:
         begin = time.perf_counter()
         predicate = parse(where)
         parsing = time.perf_counter() - begin
-        columns = [segment.columns for segment in self._reader.segments]
-        folders = [self._reader.path / "segments" / segment.segment_id for segment in self._reader.segments]
+        columns = [segment.columns for segment in self.reader.segments]
+        folders = [self.reader.path / "segments" / segment.segment_id for segment in self.reader.segments]
 
         def once(caches: Sequence[SurvivorsCache]) -> float:
             begin = time.perf_counter()
@@ -218,24 +218,27 @@ class FilteredBench:
             share, query_count, FILTERS_AT_ONCE, alone_us, alone(filters, new=False), grouped_us, grouped(filters)
         )
 
+    def queries(self, case: Case) -> NDArray[np.float32]:
+        return self._near(case) if case.near else self._plain_queries
+
     def _near(self, case: Case) -> NDArray[np.float32]:
         """As many queries as otherwise, or a fiftieth of all, those most like the middle of the case's region."""
         assert case.where is not None
         middle = self._anchor(case.where.split()[0])
         order = np.argsort(-(self._dataset.queries @ middle), kind="stable")
-        return self._dataset.queries[order[: min(len(self._queries), max(1, len(order) // 50))]]
+        return self._dataset.queries[order[: min(len(self._plain_queries), max(1, len(order) // 50))]]
 
     def _anchor(self, column: str) -> NDArray[np.float32]:
         rows = self.accepted(f"{column} = 0.0").rows
         middle: NDArray[np.float32] = self._dataset.base[rows[0]].astype(np.float32)
         return middle
 
-    def _truth(self, queries: NDArray[np.float32], accepted: Accepted | None) -> NDArray[np.float32]:
+    def truth(self, queries: NDArray[np.float32], accepted: Accepted | None) -> NDArray[np.float32]:
         base = self._dataset.base if accepted is None else self._dataset.base[accepted.rows]
-        return exact_neighbours(base, queries, self._asked.k)[1]
+        return exact_neighbours(base, queries, self.asked.k)[1]
 
     def _find(self, queries: NDArray[np.float32], accepted: Accepted | None) -> list[Found]:
-        asked = self._asked
+        asked = self.asked
         return self._search.search(
             queries, asked.k, candidate_depth=asked.candidate_depth, nprobe=asked.nprobe, accepted=accepted
         )
@@ -256,54 +259,14 @@ class FilteredBench:
         self, queries: NDArray[np.float32], accepted: Accepted | None, truth: NDArray[np.float32], *, new: bool
     ) -> tuple[float, list[float]]:
         found, milliseconds = self._timed(queries, accepted, new=new)
-        k = self._asked.k
+        k = self.asked.k
         ids = np.full((len(queries), k), -1, np.int64)
         for row, mine in zip(ids, found, strict=True):
             best = mine.rows[np.argsort(-mine.scores, kind="stable")[:k]]
             row[: len(best)] = best
-            if accepted is not None:
-                assert np.isin(best, accepted.rows).all() if accepted.count < len(accepted.bitmap) else True
+            if accepted is not None and not (accepted.bitmap[best // 8] >> (best % 8) & 1).all():
+                raise AssertionError("a search found what its filter excludes")
         return recall(exact_scores(self._dataset.base, queries, ids), truth, k), milliseconds
 
 
 _COLUMNS = (("uniform", False), ("region_0", False), ("region_0", True), ("region_1", False), ("region_1", True))
-
-
-@dataclass(frozen=True, slots=True)
-class FilteredResults:
-    """All that a run measured."""
-
-    command: str
-    machine: dict[str, object]
-    dataset: dict[str, object]
-    index: str
-    asked: Asked
-    cases: list[CasePoint]
-    predicates: list[PredicatePoint]
-    grouped: list[GroupedPoint]
-    others_share: float
-    """Of the processors' time, what other processes took."""
-    created: str
-
-
-def measure_filtered(
-    bench: FilteredBench, grouped_queries: Sequence[int], note: Callable[[str], None], blank: FilteredResults
-) -> FilteredResults:
-    """`blank` with its points filled in."""
-    cases = []
-    for case in bench.cases():
-        point = bench.measure(case)
-        cases.append(point)
-        note(f"{case.where}, {'near' if case.near else 'any'}: new {point.new_recall:.4f} in {point.new_p50:.2f} ms, "
-             f"known {point.known_recall:.4f} in {point.known_p50:.2f} ms")  # fmt: skip
-    predicates = []
-    for where in PREDICATES:
-        predicates.append(bench.predicate(where))
-        note(f"{where}: first {predicates[-1].first_ms:.2f} ms")
-    grouped = []
-    for share in GROUPED_SHARES:
-        for count in grouped_queries:
-            grouped.append(bench.grouped(share, count))
-            note(f"{share:g}, {count} queries: alone {grouped[-1].alone_us:.0f} us, "
-                 f"grouped {grouped[-1].grouped_us:.0f} us")  # fmt: skip
-    return replace(blank, cases=cases, predicates=predicates, grouped=grouped)

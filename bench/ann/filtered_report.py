@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench.ann.filtered import CasePoint, FilteredResults
+from bench.ann.filtered import CasePoint
+from bench.ann.filtered_results import FilteredResults
 
 _NOTES = """\
 One query at a time, milliseconds; recall@{k} against exact search among the survivors, ties allowed for. *New*: while
@@ -15,6 +16,13 @@ _GROUPED = """\
 Queries in random order over {filters} filters, on one thread, microseconds a query: one at a time, and grouped by
 filter. Alone: one at a time, filters new. Known: codes of the survivors at hand. What a grouped search counts and
 encodes for new filters is in its time. Both factors are against one at a time with new filters."""
+
+
+_WAYS = """\
+Recall@10 and p50 in milliseconds, one query at a time, exact scores included. The house scores all where few survive,
+keeps codes for filters that are asked for often where not too many do, and otherwise reads the nearest lists until they
+have covered so many codes of survivors; `codes` are those that a search without filter reads, `share` is what
+survives."""
 
 
 def render_filtered(results: FilteredResults) -> str:
@@ -66,7 +74,28 @@ def render_filtered(results: FilteredResults) -> str:
                 f"{mine.alone_us / mine.grouped_known_us:.1f}",
             )
         )
+    lines += ["", *_ways(results)]
     return "\n".join(lines) + "\n"
+
+
+def _ways(results: FilteredResults) -> list[str]:
+    """A row for each way, a column for each filter."""
+    filters = list(dict.fromkeys(point.case.where for point in results.ways))
+    cells = {(point.way, point.case.where): f"{point.recall:.3f}, {point.p50:.2f}" for point in results.ways}
+    head = [f"`{where}`" for where in filters]
+    rows = [
+        _row(way, *(cells.get((way, where), "-") for where in filters))
+        for way in dict.fromkeys(point.way for point in results.ways)
+    ]
+    return [
+        "## The ways compared",
+        "",
+        *_WAYS.splitlines(),
+        "",
+        _row("way", *head),
+        _row(*["---"] * (1 + len(head))),
+        *rows,
+    ]
 
 
 def _case(point: CasePoint, plain: CasePoint) -> str:

@@ -19,6 +19,7 @@ from bench.ann.dataset import Dataset, open_dataset, take_first
 from bench.ann.machine import describe_machine
 from bench.ann.measure import Build, EngineResult, Point, Setup, build_engine, measure_engine
 from bench.ann.report import cost_at
+from datastore.ann.memory import index_bytes
 from datastore.ann.spec import IndexSpec, choose_index
 from datastore.config import IndexChoice, IndexConfig
 from datastore.errors import InvalidArgument, NotFound
@@ -26,7 +27,6 @@ from datastore.errors import InvalidArgument, NotFound
 SEGMENT_PASSAGES = 131_072
 """Of a large datastore's segments."""
 _ENGINE = "pergamon"
-_LISTS = "ann.lists"
 _PROBES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _DEPTHS = ((0, 30), (32, 40), (96, 60), (192, 100), (384, 200))
 """(probes from which on, candidate depth): deeper where more is to be found."""
@@ -45,7 +45,7 @@ class SizeResult:
     scanned: dict[str, float]
     """Probes -> codes in the lists probed, mean of a query."""
     expected_bytes: int
-    """Of the opened index, by arithmetic: see `index_bytes`."""
+    """Of the opened index, by the arithmetic that a memory budget goes by."""
 
     def at(self, recall: float) -> dict[str, float] | None:
         """What that recall costs, between the points measured; None if no point reaches it."""
@@ -83,7 +83,7 @@ def measure_scaling(
     """Build, open and search each size; the datasets and indexes stay in `setup.work`.
 
     Raises:
-        InvalidArgument: a size is more than the dataset has, or has an index without lists in memory.
+        InvalidArgument: a size is more than the dataset has, or has an index of another kind than ivf-pq4.
     """
     results = []
     for size in sorted(sizes):
@@ -109,28 +109,26 @@ def measure_scaling(
         ]
         measured = measure_engine(own, _ENGINE, build, sweep, partial(on_point, f"{size:,}"))
         scanned = codes_scanned(index, spec, data.queries[:_SAMPLE], [setting["nprobe"] for setting in sweep])
-        expected = index_bytes(index, spec)
-        results.append(SizeResult(size, asdict(spec), segments, measured, scanned, expected))
+        results.append(SizeResult(size, asdict(spec), segments, measured, scanned, index_bytes(spec, size)))
     return Scaling(command, describe_machine(), setup.dataset.about, list(setup.cores), results)
 
 
 def codes_scanned(
     index: Path, spec: IndexSpec, queries: NDArray[np.float32], probes: Sequence[int]
 ) -> dict[str, float]:
-    """Mean number of codes in the nearest lists of a query, for each number of them; from the files of the index."""
+    """Mean number of codes in the lists that queries probe, for each number of probes; from the files of the index."""
+    from datastore.ann.kinds.coarse import CoarseIndex
+
     sizes = _list_sizes(index, spec)
-    centroids = np.load(index / spec.template_name)["centroids"]
-    order = np.argsort(-(queries @ centroids.T), axis=1)[:, : max(probes)]
-    until = np.cumsum(sizes[order], axis=1).mean(axis=0)
-    return {str(count): float(until[count - 1]) for count in probes}
-
-
-def index_bytes(index: Path, spec: IndexSpec) -> int:
-    """Memory of an opened ivf-pq4 index: each code with its row of 8 bytes, in blocks of 32, and the centroids."""
-    blocks = -(-_list_sizes(index, spec) // 32)
-    entry = spec.code_bytes + 8
-    centroid = 4 * spec.dimension + spec.dimension // 4  # and its own 4-bit code
-    return int(blocks.sum()) * 32 * entry + spec.nlist * centroid
+    with np.load(index / spec.template_name) as arrays:
+        names = ("centroids", "coarse_codebooks", "margins")
+        centroids, codebooks, margins = (arrays[name] for name in names)
+    coarse = CoarseIndex(centroids, spec.seed, codebooks, margins)
+    scanned = {}
+    for count in probes:
+        lists = coarse.probes(queries, count)[1]
+        scanned[str(count)] = float(np.where(lists >= 0, sizes[lists], 0).sum(axis=1).mean())
+    return scanned
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
@@ -159,9 +157,9 @@ def read_scaling(path: Path) -> Scaling:
 
 def _check_kind(kind: IndexChoice, size: int, dimension: int) -> None:
     spec = choose_index(IndexConfig(kind), size, dimension)
-    if spec.codes_name != _LISTS:
+    if spec.kind != "ivf-pq4":
         raise InvalidArgument(
-            f"{size} vectors get the index {spec.describe()}; wanted one with lists in memory",
+            f"{size} vectors get the index {spec.describe()}; scans are counted of ivf-pq4 alone",
             mend="measure larger sizes, or pass --index ivf-pq4",
             field="sizes",
         )

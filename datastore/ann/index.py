@@ -38,7 +38,7 @@ class Cover:
 
     accept: NDArray[np.uint8]
     """A bitmap of rows."""
-    in_lists: NDArray[np.int64]
+    in_lists: NDArray[np.int32]
     """[nlist], codes of accepted passages in each list: `CoveringIndex.count_in_lists`."""
     codes: int
 
@@ -47,7 +47,7 @@ class Cover:
 class CoveringIndex(AnnIndex, Protocol):
     """An index that knows which of its lists hold what a filter leaves."""
 
-    def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int32]:
         """Codes of accepted passages in each list, [nlist]: one pass over all of them."""
         ...
 
@@ -105,9 +105,10 @@ def candidates(
 
 def check_device(device: DeviceChoice) -> None:
     """Raise FailedPrecondition unless FAISS has what was asked for: before the long work that needs it at its end."""
-    from datastore.ann.kinds.gpu import find_gpus
+    if device.kind == "cuda":  # nothing else can be missing, and FAISS need not be loaded yet
+        from datastore.ann.kinds.gpu import find_gpus
 
-    find_gpus(device)
+        find_gpus(device)
 
 
 def load_template(spec: IndexSpec, path: Path | None, device: DeviceChoice = CPU) -> Template:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import typer
 
 from bench.ann.dataset import open_dataset
-from bench.ann.filtered import Asked, FilteredBench, FilteredResults, measure_filtered
+from bench.ann.filtered import Asked, FilteredBench
 from bench.ann.filtered_report import render_filtered
+from bench.ann.filtered_results import FilteredResults, measure_filtered
 from bench.ann.filtered_store import make_store
-from bench.ann.load import OtherLoad
 from bench.ann.machine import describe_machine
 from datastore.errors import InvalidArgument
 from pergamon.output import ERRORS, print_json, progress_bar, to_plain
@@ -59,12 +59,9 @@ def filtered(
     command = " ".join(["pergamon", *sys.argv[1:]])
     created = datetime.now(UTC).isoformat(timespec="seconds")
     bench = FilteredBench(data, store, Asked(k, nprobe, depth), queries)
-    others = OtherLoad()
     try:
-        blank = FilteredResults(
-            command, describe_machine(), data.about, bench.index, Asked(k, nprobe, depth), [], [], [], 0.0, created
-        )
-        results = replace(measure_filtered(bench, sizes, _note, blank), others_share=others.share())
+        blank = FilteredResults(command, created, describe_machine(), data.about, bench.index, bench.asked)
+        results = measure_filtered(bench, sizes, _note, blank)
     finally:
         bench.close()
     out.mkdir(parents=True, exist_ok=True)

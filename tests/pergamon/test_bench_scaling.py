@@ -47,7 +47,7 @@ def test_two_sizes(dataset: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (["--sizes", "1M"], InvalidArgument, "get the index ivf-pq4|1000000 vectors are wanted"),
+        (["--sizes", "1M"], InvalidArgument, "1000000 vectors are wanted"),
         (["--sizes", "3k"], InvalidArgument, "3000 vectors get the index flat"),
         (["--sizes", "many"], InvalidArgument, "--sizes has 'many'"),
         (["--sizes", "3k,"], InvalidArgument, "--sizes has ''"),

@@ -48,6 +48,7 @@ class CompactCodes:
 
     def __init__(self, codes: faiss.IndexPQFastScan) -> None:
         self._codes = codes
+        self.nbytes = int(codes.codes.size())
 
     def search(self, queries: Vectors, depth: int) -> NDArray[np.int64]:
         """Positions, int64 [n, depth], of the best by their codes; depth is at most the number of vectors."""

@@ -32,10 +32,10 @@ class ListRows:
         self._files = [np.memmap(path, "<u4", "r", shape=(path.stat().st_size // 4,)) for path in paths]
         self._bases = np.cumsum([0, *(file.rows for file in vectors)])
 
-    def count(self, accept: NDArray[np.uint8], nlist: int) -> NDArray[np.int64]:
+    def count(self, accept: NDArray[np.uint8], nlist: int) -> NDArray[np.int32]:
         """Codes of accepted rows in each list, [nlist]."""
         accepted = np.unpackbits(accept, bitorder="little")
-        counts = np.zeros(nlist, np.int64)
+        counts = np.zeros(nlist, np.int32)
         for file, base in zip(self._files, self._bases, strict=False):
             lengths = file[:nlist].astype(np.int64)
             filled = np.flatnonzero(lengths)
@@ -52,7 +52,7 @@ def covering_lists(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """(inner products of centroids, lists), both [n, most lists of a query], nearest first; lists are -1 beyond a
     query's own."""
-    nlist, total = len(cover.in_lists), int(cover.in_lists.sum())
+    nlist, total = len(cover.in_lists), int(cover.in_lists.sum(dtype=np.int64))
     wanted = min(cover.codes, total)
     nprobe = min(nlist, _LEAST + int(_MORE * nlist * wanted / max(total, 1)))
     while True:

@@ -190,7 +190,7 @@ class IvfPq4Index:
         use_threads(1)
         return self._search(queries, depth, self._coarse.probes(queries, min(nprobe, self._nlist)), accept)
 
-    def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int32]:
         return self._list_rows.count(accept, self._nlist)
 
     def search_covering(

@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ann.clustering import CoarseLevel, assign, train_coarse
+from datastore.ann.index import Cover
 from datastore.ann.kinds.coarse import CoarseIndex
+from datastore.ann.kinds.covering import ListRows, covering_lists
 from datastore.ann.kinds.gpu import Gpus
 from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import MEND, faiss, give_back_memory, merged, pointer, search_lists, use_threads
@@ -81,7 +83,7 @@ class IvfRabitqTemplate:
         drawn = np.random.default_rng(spec.seed).standard_normal((spec.rotated_dimension, spec.dimension))
         rotation = np.ascontiguousarray(np.linalg.qr(drawn)[0], np.float32)
         building = for_building(gpus, spec)
-        return cls(spec, train_coarse(sample @ rotation.T, spec.nlist, spec.seed, building), rotation, gpus)
+        return cls(spec, train_coarse(sample @ rotation.T, spec.nlist, spec.seed, building), rotation, building)
 
     def save(self, path: Path) -> bool:
         with path.open("wb") as file:
@@ -125,9 +127,8 @@ class IvfRabitqTemplate:
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
         rows = [file.rows for file in vectors]
         with JoinedLists(paths, rows, self._spec) as joined:
-            index = place(
-                self._gpus, self._spec, sum(rows), IvfRabitqIndex(self._spec, self._coarse, self._rotation, joined)
-            )
+            own = IvfRabitqIndex(self._spec, self._coarse, self._rotation, joined, list_rows=ListRows(paths, vectors))
+            index = place(self._gpus, self._spec, sum(rows), own)
         give_back_memory()
         return index
 
@@ -136,8 +137,15 @@ class IvfRabitqIndex:
     """The lists of some segments, joined, in memory."""
 
     def __init__(
-        self, spec: IndexSpec, coarse: CoarseIndex, rotation: NDArray[np.float32], joined: JoinedLists
+        self,
+        spec: IndexSpec,
+        coarse: CoarseIndex,
+        rotation: NDArray[np.float32],
+        joined: JoinedLists,
+        *,
+        list_rows: ListRows,
     ) -> None:
+        self._list_rows = list_rows
         self._spec = spec
         self._coarse = coarse
         self._rotation = np.ascontiguousarray(rotation.T)
@@ -154,13 +162,32 @@ class IvfRabitqIndex:
         rotated = queries @ self._rotation
         # What a filter leaves may lie in any list, however much nearer others are.
         find = self._coarse.probes if accept is None else self._coarse.search
-        products, lists = find(rotated, min(nprobe, self._spec.nlist))
+        return self._search(rotated, depth, find(rotated, min(nprobe, self._spec.nlist)), accept)
+
+    def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int32]:
+        return self._list_rows.count(accept, self._spec.nlist)
+
+    def search_covering(
+        self, queries: NDArray[np.float32], depth: int, cover: Cover
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        use_threads(1)
+        rotated = queries @ self._rotation
+        return self._search(rotated, depth, covering_lists(self._coarse, rotated, cover), cover.accept)
+
+    def _search(
+        self,
+        rotated: NDArray[np.float32],
+        depth: int,
+        found_lists: tuple[NDArray[np.float32], NDArray[np.int64]],
+        accept: NDArray[np.uint8] | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        products, lists = found_lists
         depth = min(self._spec.copies * depth, max(1, self._codes.ntotal))
-        scores = np.empty((len(queries), depth), np.float32)
-        rows = np.empty((len(queries), depth), np.int64)
+        scores = np.empty((len(rotated), depth), np.float32)
+        rows = np.empty((len(rotated), depth), np.int64)
         tables = self._tables
         step = max(1, tables // lists.shape[1])
-        for start in range(0, len(queries), step):
+        for start in range(0, len(rotated), step):
             part = slice(start, start + step)
             probes = [
                 (np.ascontiguousarray(products[part, some]), np.ascontiguousarray(lists[part, some]))

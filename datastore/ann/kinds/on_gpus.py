@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ann.gpu_plan import GpuPlan, build_bytes, require_memory, search_plan
+from datastore.ann.index import AnnIndex, CoveringIndex
 from datastore.ann.kinds.coarse import CoarseIndex
 from datastore.ann.kinds.gpu import CoarseOnGpus, FlatShards, Found, Gpus, ListShards
 from datastore.ann.kinds.joined_lists import JoinedLists
@@ -19,7 +20,6 @@ from datastore.ann.spec import IndexSpec
 from datastore.errors import ResourceExhausted
 
 if TYPE_CHECKING:
-    from datastore.ann.index import AnnIndex
     from datastore.store.vectors import VectorFile
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,15 @@ class OnGpus:
         if accept is not None or not self._shards.can(entries, lists):
             return self.host.search(queries, depth, nprobe, accept)
         return self._shards.search(queries, entries, lists)
+
+
+class CoveringOnGpus(OnGpus):
+    """The same of an index that knows which of its lists hold what a filter leaves."""
+
+    def __init__(self, host: CoveringIndex, shards: FlatShards | ListShards, spec: IndexSpec) -> None:
+        super().__init__(host, shards, spec)
+        self.count_in_lists = host.count_in_lists
+        self.search_covering = host.search_covering
 
 
 def place(
@@ -69,7 +78,8 @@ def place(
     if not fits(gpus, plan.device_bytes, f"searching the index, {spec.describe()} of {passages} passages,"):
         return host
     assert load is not None, f"{spec.kind} has a plan and no way to load it"
-    return OnGpus(host, load(gpus, plan), spec)
+    shards = load(gpus, plan)
+    return CoveringOnGpus(host, shards, spec) if isinstance(host, CoveringIndex) else OnGpus(host, shards, spec)
 
 
 def fits(gpus: Gpus, need: int, what: str) -> bool:

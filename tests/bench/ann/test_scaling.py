@@ -14,11 +14,11 @@ from bench.ann.scaling import (
     SizeResult,
     codes_scanned,
     exponent,
-    index_bytes,
     read_scaling,
     write_scaling,
 )
 from bench.ann.scaling_report import growth, render_scaling
+from datastore.ann.kinds.probing import ranks
 from datastore.ann.spec import IndexSpec
 from datastore.errors import InvalidArgument, NotFound
 
@@ -71,16 +71,17 @@ def test_the_report_and_its_plot(scaling: Scaling, tmp_path: Path) -> None:
         read_scaling(tmp_path / "absent.json")
 
 
-def test_codes_scanned_and_memory_from_the_files(tmp_path: Path) -> None:
-    spec = IndexSpec("ivf-pq4", 16, nlist=3, pq_m=6)
-    np.savez(tmp_path / "template.npz", centroids=np.eye(3, 16, dtype=np.float32))
-    for name, lengths in (("a", (10, 0, 33)), ("b", (20, 5, 2))):
+def test_codes_scanned_from_the_files(tmp_path: Path) -> None:
+    spec = IndexSpec("ivf-pq4", 16, nlist=4, pq_m=6)
+    margins = np.full(ranks(4).shape, 0.5, np.float32)
+    centroids, none = np.eye(4, 16, dtype=np.float32), np.empty((0, 16, 2), np.float32)
+    np.savez(tmp_path / "template.npz", centroids=centroids, coarse_codebooks=none, margins=margins)
+    for name, lengths in (("a", (10, 0, 33, 1)), ("b", (20, 5, 2, 1))):
         (tmp_path / name).mkdir()
         (tmp_path / name / "ann.lists").write_bytes(np.array(lengths, "<u4").tobytes() + b"codes")
-    queries = np.array([[3, 2, 1] + [0] * 13, [1, 2, 3] + [0] * 13], np.float32)
-    assert codes_scanned(tmp_path, spec, queries, [1, 2, 3]) == {"1": 32.5, "2": 37.5, "3": 70.0}
-    # 1, 1 and 2 blocks of 32 entries, of a code of 3 bytes and a row of 8
-    assert index_bytes(tmp_path, spec) == 4 * 32 * (3 + 8) + 3 * (4 * 16 + 4)
+    queries = np.array([[4, 3, 2, 1] + [0] * 12, [1, 2, 3, 4] + [0] * 12], np.float32)
+    scanned = codes_scanned(tmp_path, spec, queries, [1, 2, 3, 4])
+    assert scanned == {"1": (30 + 2) / 2, "2": (35 + 37) / 2, "3": (70 + 42) / 2, "4": 72}
 
 
 def test_the_first_vectors_as_a_dataset(dataset: Dataset, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datastore.ann.gpu_plan import SELECTED_MAX, GpuPlan
-from datastore.ann.index import AnnIndex, Template, candidates, load_template, train_template
+from datastore.ann.index import AnnIndex, Cover, CoveringIndex, Template, candidates, load_template, train_template
 from datastore.ann.kinds.coarse import CoarseIndex
 from datastore.ann.kinds.gpu import Gpus, device_errors, find_gpus, free_bytes
 from datastore.ann.kinds.joined_lists import JoinedLists
@@ -187,6 +187,11 @@ def test_what_gpus_do_not_answer_is_answered(stored: OnDisk, gpus: Gpus, queries
         found = candidates(on_gpus, queries[:3], depth, 16, accepted)
         assert [rows.tolist() for rows in found] == [rows.tolist() for rows in wanted]
     assert (candidates(on_gpus, queries[:1], 20, 16, accept)[0] % 3 == 0).all()
+    assert isinstance(on_gpus, CoveringIndex) == isinstance(on_cpu, CoveringIndex)
+    if isinstance(on_cpu, CoveringIndex):
+        cover = Cover(accept, on_cpu.count_in_lists(accept), 100)
+        wanted, found = (candidates(index, queries[:3], 20, 0, cover) for index in (on_cpu, on_gpus))
+        assert [rows.tolist() for rows in found] == [rows.tolist() for rows in wanted]
 
 
 def test_fewer_than_asked_is_a_shorter_list(stored: OnDisk, gpus: Gpus, queries: Floats) -> None:
@@ -285,6 +290,22 @@ def test_a_kind_without_a_kernel_is_searched_on_the_cpu(
     assert not isinstance(index, OnGpus)
     assert "searched on the CPU: FAISS has no GPU kernel for codes of 6 bytes" in caplog.text
     assert len(candidates(index, queries[:1], 10, 4)[0]) == 10
+
+
+def test_rabitq_is_built_on_gpus_and_searched_on_the_cpu(
+    vectors: Floats, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = IndexSpec("ivf-rabitq", DIMENSION, nlist=8, train_vectors=1000, seed=1, bits=1)
+    made = []
+    for name, gpus in (("cpu", None), ("gpus", InMainMemory({0: PLENTY, 1: PLENTY}))):
+        template = TEMPLATES[spec.kind].train(spec, vectors[:1000], gpus)
+        template.save(tmp_path / f"{name}.template")
+        template.write_segment([vectors.astype(np.float16)], tmp_path / name)
+        made.append((tmp_path / f"{name}.template").read_bytes() + (tmp_path / name).read_bytes())
+    assert made[0] == made[1]
+    with _file(vectors, tmp_path / "v.f16") as file:
+        assert not isinstance(template.open([tmp_path / "gpus"], [file]), OnGpus)
+    assert "searched on the CPU: FAISS has no GPU kernel for the codes of ivf-rabitq" in caplog.text
 
 
 def test_a_byte_is_a_pair_of_half_bytes() -> None:
