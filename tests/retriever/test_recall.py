@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from datastore.ann.index import Cover
 from datastore.ann.operating_curve import OperatingCurve
 from datastore.encoders.hashing import HashingEncoder
-from datastore.errors import FailedPrecondition
+from datastore.errors import FailedPrecondition, InvalidArgument
 from datastore.store.manifest import Manifest, read_manifest
 from datastore.store.reader import StoreReader
 from datastore.tune import TuneOptions, tune
