@@ -36,8 +36,10 @@ run() { # the command as a user would type it, and what it prints
     run build --input "$DATA/cacm" --store "$work/cacm.store" --chunk-words 0 --encoder hashing --json
     run eval retrieval --beir "$DATA/cacm" --store "$work/cacm.store" --mode bm25 --json
     echo
-    echo "## The same searches in process and over gRPC: router and two shard servers, each a process, one query at a time"
-    run bench service --store "$work/scifact.store" --queries "$DATA/scifact/queries.jsonl" --limit 300 --shards 2
+    echo "## The same searches in process and over gRPC: a router, and one shard server or two, each a process; one query at a time"
+    for shards in 1 2; do
+        run bench service --store "$work/scifact.store" --queries "$DATA/scifact/queries.jsonl" --limit 300 --shards "$shards"
+    done
     echo
     echo "load average at the end: $(cut -d' ' -f1-3 /proc/loadavg)"
 } | tee "$RESULTS"
