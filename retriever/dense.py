@@ -66,7 +66,7 @@ class DenseSearch:
         depth = min(max(k + _MARGIN, candidate_depth or DEFAULT_CANDIDATE_DEPTH), total)
         probes, accept = nprobe or self._spec.default_nprobe, None
         if accepted is not None:
-            if (rows := self._survivors.candidates(queries, depth, accepted)) is not None:
+            if (rows := self._survivors.candidates(queries, depth, probes, accepted)) is not None:
                 return self._scored(queries, rows)
             probes, accept = self._survivors.probes(probes, accepted)
         found = self._scored(queries, candidates(self._index, queries, depth, probes, accept))

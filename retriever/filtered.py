@@ -3,7 +3,7 @@
 Three ways lead to the best of the survivors, and which is taken changes with their number and with how often they are
 asked for (measured in bench/results/filtered-1m.md):
 
-- Few are all scored exactly.
+- Few are all scored exactly, where that takes no longer than to search the lists.
 - Of more, once enough queries have asked for the same filter, codes are kept in one piece, as if they were an index of
   their own. So it costs no more than a search of everything, and it misses none that lie far from the query.
 - Otherwise the lists are scanned with the bitmap, nearest first, until they held enough survivors: fewer lists where
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 
 Rows = NDArray[np.int64]
 
-SCANNED_SURVIVORS = 4096
-"""Up to so many are all scored exactly: a millisecond when their vectors are in memory."""
+SCANNED_SURVIVORS = 16_384
+"""Up to so many may all be scored exactly: four milliseconds when their vectors are in memory."""
+
+_CODES_PER_SCORE = 32
+"""Codes in lists that are compared in the time in which one passage is read and scored exactly."""
 
 COMPACT_SURVIVORS = 65_536
 """Up to so many may have codes of their own: scanned in a fifth of a millisecond, 5 MB at 256 dimensions."""
@@ -44,6 +47,9 @@ query saves, so that codes pay even if they are soon let go."""
 _COVER_EXPONENT = 0.2
 """A filter that leaves the share s looks at s ** _COVER_EXPONENT times as many codes of survivors as a search without a
 filter looks at codes: the fewer survive, the larger is the part of them that has to be seen."""
+
+_COVER_MORE = 1.25
+"""And so many times more, as survivors that lie elsewhere than the query are told apart less well by their lists."""
 
 _LEAST_KEPT_BYTES = 1 << 25
 _KEPT_BYTES_PER_PASSAGE = 4
@@ -98,7 +104,9 @@ class SurvivorsSearch:
         self._trained: list[CompactQuantizer | None] = []
         self._lock = threading.Lock()
 
-    def candidates(self, queries: NDArray[np.float32], depth: int, accepted: Accepted) -> list[Rows] | None:
+    def candidates(
+        self, queries: NDArray[np.float32], depth: int, nprobe: int, accepted: Accepted
+    ) -> list[Rows] | None:
         """For each query the rows to score exactly, found without the lists; None where those are to be searched."""
         accepted.asked += len(queries)
         if accepted.count <= depth:
@@ -107,16 +115,24 @@ class SurvivorsSearch:
         if codes is not None:
             self._kept.note(accepted, codes)
             return [accepted.rows[np.sort(positions)] for positions in codes.search(queries, depth)]
-        return [accepted.rows] * len(queries) if accepted.count <= SCANNED_SURVIVORS else None
+        in_lists = self._spec.copies * self._passages * self._read_share(nprobe, accepted)
+        few = accepted.count <= SCANNED_SURVIVORS and _CODES_PER_SCORE * accepted.count <= in_lists
+        return [accepted.rows] * len(queries) if few else None
 
     def probes(self, nprobe: int, accepted: Accepted) -> tuple[int, NDArray[np.uint8] | Cover]:
         """How many lists are read and what is accepted, where without a filter `nprobe` lists would be read."""
-        share = accepted.count / self._passages
+        share = self._read_share(nprobe, accepted)
         if self._covering is not None:
-            codes = self._spec.copies * self._passages * nprobe / self._spec.nlist
-            in_lists = accepted.in_lists(self._covering)
-            return nprobe, Cover(accepted.bitmap, in_lists, round(codes * share**_COVER_EXPONENT))
-        return min(self._spec.nlist, round(nprobe * share ** (_COVER_EXPONENT - 1))), accepted.bitmap
+            codes = round(self._spec.copies * accepted.count * share)
+            return nprobe, Cover(accepted.bitmap, accepted.in_lists(self._covering), codes)
+        return round(self._spec.nlist * share), accepted.bitmap
+
+    def _read_share(self, nprobe: int, accepted: Accepted) -> float:
+        """Of all codes, and of the survivors', what a search of the lists looks at if survivors lie evenly."""
+        if not self._spec.nlist:
+            return 1.0
+        share = accepted.count / self._passages
+        return float(min(1.0, _COVER_MORE * nprobe / self._spec.nlist * share ** (_COVER_EXPONENT - 1)))
 
     def _compacted(self, accepted: Accepted) -> CompactCodes | None:
         """Codes of the survivors, made now if they pay and no other thread is about it."""

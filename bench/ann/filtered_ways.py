@@ -72,8 +72,9 @@ def _ways(reader: StoreReader, accepted: Accepted, asked_nprobe: int | None) -> 
     if isinstance(index, CoveringIndex):
         codes, in_lists = spec.copies * passages * nprobe / spec.nlist, accepted.in_lists(index)
         for exponent in _EXPONENTS:
-            cover = Cover(accepted.bitmap, in_lists, round(codes * share**exponent))
-            ways[f"lists that cover codes * share^{exponent:g}"] = lists(0, cover)
+            for more in (1.0, 1.25):
+                cover = Cover(accepted.bitmap, in_lists, round(more * codes * share**exponent))
+                ways[f"lists that cover {more:g} codes * share^{exponent:g}"] = lists(0, cover)
     if accepted.count <= _MOST_SCORED:
         rows = accepted.rows
         ways["all scored"] = lambda queries: [rows] * len(queries)

@@ -37,7 +37,7 @@ TOGETHER = 256
 """Queries of a batch."""
 _PROBES = 32
 _SINGLE = 200
-_BATCHES = 9
+_BATCHES = 25
 _FILE_BYTES = 256 << 20
 
 

@@ -74,6 +74,7 @@ WAYS = {"lists": (0, 0), "all scored": (10**6, 0), "codes of their own": (0, 10*
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     scanned, compact = WAYS[request.param]
     monkeypatch.setattr(filtered, "SCANNED_SURVIVORS", scanned)
+    monkeypatch.setattr(filtered, "_CODES_PER_SCORE", 0)
     monkeypatch.setattr(filtered, "COMPACT_SURVIVORS", compact)
     return str(request.param)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from datastore.ann.index import Cover
 from datastore.ann.operating_curve import OperatingCurve
 from datastore.encoders.hashing import HashingEncoder
-from datastore.errors import FailedPrecondition
+from datastore.errors import FailedPrecondition, InvalidArgument
 from datastore.store.manifest import Manifest, read_manifest
 from datastore.store.reader import StoreReader
 from datastore.tune import TuneOptions, tune
@@ -148,9 +148,24 @@ def test_a_filter_starts_from_the_probes_of_a_recall(
     monkeypatch.setattr("retriever.filtered.SCANNED_SURVIVORS", 10)
     router = sharded(store, 1)
     router.search(SearchRequest("word1 word7", mode="dense", recall=0.8, where="starts_with(document_id, 't1')"))
-    curve = read_manifest(store).operating_curve
-    assert curve is not None
-    assert seen == [curve.setting(10, 0.8).nprobe]
+    assert seen == [curve_of(store).setting(10, 0.8).nprobe]
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_recall_out_of_reach(store: Path, sharded: Sharded, shards: int) -> None:
+    """Whatever codes can tell apart at the greatest depth bounds it; here a curve of one point does."""
+    router = sharded(store, shards)
+    highest = curve_of(store).curve_for(10).highest
+    if highest < 0.9999:
+        with pytest.raises(InvalidArgument, match=f"the highest measured on this datastore is {highest:g}") as caught:
+            router.search(SearchRequest("word1 word7", mode="dense", recall=0.99999))
+        assert caught.value.field == "recall"
+    for recall in (0.0, 1.0, float("nan"), -3.0):
+        with pytest.raises(InvalidArgument, match="greater than 0 and less than 1"):
+            router.search(SearchRequest("word1 word7", recall=recall))
+    for other in ({"nprobe": 4}, {"candidate_depth": 100}):
+        with pytest.raises(InvalidArgument, match=f"recall is 0.9 and {next(iter(other))}"):
+            router.search(SearchRequest("word1 word7", recall=0.9, **other))  # type: ignore[arg-type]
 
 
 def curve_of(store: Path) -> OperatingCurve:

@@ -54,7 +54,7 @@ def test_files_have_the_bytes_that_the_plan_says(name: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("copies", [1, 2])
 def test_lists_in_memory_have_the_bytes_that_the_plan_says(copies: int, tmp_path: Path) -> None:
-    spec = IndexSpec("ivf-pq4", DIMENSION, 64, 24, 2000, copies=copies)
+    spec = IndexSpec("ivf-pq4", DIMENSION, 16, 24, 2000, copies=copies)
     vectors = np.random.default_rng(1).standard_normal((ROWS, DIMENSION), np.float32)
     trained = train_template(spec, vectors[: spec.train_vectors])
     trained.save(tmp_path / spec.template_name)
