@@ -19,7 +19,6 @@ from bench.ann.dataset import Dataset, open_dataset, take_first
 from bench.ann.machine import describe_machine
 from bench.ann.measure import Build, EngineResult, Point, Setup, build_engine, measure_engine
 from bench.ann.report import cost_at
-from datastore.ann.memory import index_bytes
 from datastore.ann.spec import IndexSpec, choose_index
 from datastore.config import IndexChoice, IndexConfig
 from datastore.errors import InvalidArgument, NotFound
@@ -44,8 +43,6 @@ class SizeResult:
     engine: EngineResult
     scanned: dict[str, float]
     """Probes -> codes in the lists probed, mean of a query."""
-    expected_bytes: int
-    """Of the opened index, by the arithmetic that a memory budget goes by."""
 
     def at(self, recall: float) -> dict[str, float] | None:
         """What that recall costs, between the points measured; None if no point reaches it."""
@@ -109,7 +106,7 @@ def measure_scaling(
         ]
         measured = measure_engine(own, _ENGINE, build, sweep, partial(on_point, f"{size:,}"))
         scanned = codes_scanned(index, spec, data.queries[:_SAMPLE], [setting["nprobe"] for setting in sweep])
-        results.append(SizeResult(size, asdict(spec), segments, measured, scanned, index_bytes(spec, size)))
+        results.append(SizeResult(size, asdict(spec), segments, measured, scanned))
     return Scaling(command, describe_machine(), setup.dataset.about, list(setup.cores), results)
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.ann.scaling import Scaling, SizeResult, exponent
+from datastore.config import IndexConfig
+from datastore.plan.planner import make_plan
+from datastore.plan.request import PlanRequest
+from datastore.plan.results import ShapePlan
 
 RECALLS = (0.95, 0.99)
 
@@ -13,6 +17,13 @@ def growth(sizes: Sequence[SizeResult], cost: str, recall: float) -> float | Non
     """The exponent with which a cost grows; None unless two sizes reach that recall."""
     found = [(size.vectors, at[cost]) for size in sizes if (at := size.at(recall)) is not None and cost in at]
     return exponent(*zip(*found, strict=True)) if len(found) > 1 else None
+
+
+def planned(size: SizeResult, recall: float) -> ShapePlan:
+    """What `pergamon plan` says of a datastore of that size, on a CPU like the one that its calibration is of."""
+    config = IndexConfig(size.spec["kind"])
+    request = PlanRequest(passages=size.vectors, dimension=size.spec["dimension"], index=config, recall=recall)
+    return next(shape for shape in make_plan(request).shapes if shape.search.on == "cpu")
 
 
 def render_scaling(scaling: Scaling, plot: str | None = None) -> str:
@@ -47,19 +58,21 @@ def _costs(sizes: Sequence[SizeResult], recall: float) -> list[str]:
         f"## At recall@10 of {recall:g}, warm, with rerank",
         "",
         "Between the measured points. The exponent is that of the power law that fits best: 0.5 is the square root.",
+        "Planned is what `pergamon plan` says of a query alone.",
         "",
-        _row("vectors", "p50 ms", "p99 ms", "batch queries/s", "lists probed", "codes scanned"),
-        _row(*["---:"] * 6),
+        _row("vectors", "p50 ms", "p99 ms", "batch queries/s", "lists probed", "codes scanned", "planned ms"),
+        _row(*["---:"] * 7),
     ]
     for size in sizes:
         at = size.at(recall)
         if at is None:
-            lines.append(_row(f"{size.vectors:,}", *["-"] * 5))
+            lines.append(_row(f"{size.vectors:,}", *["-"] * 6))
             continue
         times = (f"{at['p50_ms']:.2f}", f"{at['p99_ms']:.2f}", f"{1e3 / at['batch_ms']:,.0f}")
-        lines.append(_row(f"{size.vectors:,}", *times, f"{at['probes']:,.0f}", f"{at['codes']:,.0f}"))
+        read = (f"{at['probes']:,.0f}", f"{at['codes']:,.0f}")
+        lines.append(_row(f"{size.vectors:,}", *times, *read, f"{planned(size, recall).search.warm_ms:.2f}"))
     fits = [growth(sizes, cost, recall) for cost in ("p50_ms", "p99_ms", "batch_ms", "probes", "codes")]
-    lines.append(_row("exponent", *("-" if fit is None else f"{fit:.2f}" for fit in fits)))
+    lines.append(_row("exponent", *("-" if fit is None else f"{fit:.2f}" for fit in fits), ""))
     return lines
 
 
@@ -67,14 +80,14 @@ def _footprint(sizes: Sequence[SizeResult]) -> list[str]:
     lines = [
         "## Memory, disk, build and opening",
         "",
-        "Memory is anonymous, the interpreter and its libraries taken off (idle); expected is that of codes, rows and",
-        "centroids by arithmetic. The build's peak has all in it; its sample and the segment that it writes.",
+        "Memory is anonymous, the interpreter and its libraries taken off (idle); planned is what `pergamon plan` says",
+        "of the index, and of a build's peak with the process in it.",
         "",
         _row(
             "vectors",
             "lists",
             "segments",
-            "memory MB: expected",
+            "memory MB: planned",
             "open",
             "peak of opening",
             "of searching",
@@ -82,15 +95,17 @@ def _footprint(sizes: Sequence[SizeResult]) -> list[str]:
             "open s",
             "build s",
             "build peak MB",
+            "planned",
             "disk MB",
         ),
-        _row(*["---:"] * 12),
+        _row(*["---:"] * 13),
     ]
     for size in sizes:
         engine = size.engine
         searching = max(point.anonymous_bytes for point in engine.points)
         taken = [engine.open_bytes, engine.open_peak_bytes, searching]
-        megabytes = [f"{size.expected_bytes / 1e6:,.0f}"]
+        plan = planned(size, RECALLS[0])
+        megabytes = [f"{plan.index_memory_bytes_all_shards / 1e6:,.0f}"]
         megabytes += [f"{(value - engine.idle_bytes) / 1e6:,.0f}" for value in taken]
         lines.append(
             _row(
@@ -102,6 +117,7 @@ def _footprint(sizes: Sequence[SizeResult]) -> list[str]:
                 f"{engine.open_seconds:.1f}",
                 f"{engine.build.seconds:,.0f}",
                 f"{engine.build.peak_bytes / 1e6:,.0f}",
+                f"{plan.build_peak_bytes / 1e6:,.0f}",
                 f"{engine.build.disk_bytes / 1e6:,.0f}",
             )
         )

@@ -17,9 +17,10 @@ from bench.ann.scaling import (
     read_scaling,
     write_scaling,
 )
-from bench.ann.scaling_report import growth, render_scaling
+from bench.ann.scaling_report import growth, planned, render_scaling
 from datastore.ann.kinds.probing import ranks
-from datastore.ann.spec import IndexSpec
+from datastore.ann.spec import IndexSpec, choose_index
+from datastore.config import IndexConfig
 from datastore.errors import InvalidArgument, NotFound
 
 
@@ -34,7 +35,7 @@ def _size(vectors: int) -> SizeResult:
     points = [_point(8, 0.9, 0.5 * root), _point(32, 0.95, root), _point(64, 0.97, 4 * root)]
     engine = EngineResult("pergamon", Build({}, 60, 10**9, {}, 0, 10**9), 0.5, 3 * 10**7, points, 10**8, 2 * 10**8)
     scanned = {"8": 1000 * root, "32": 4000 * root, "64": 8000 * root}
-    return SizeResult(vectors, {"nlist": 8192}, 8, engine, scanned, 90 * 10**6)
+    return SizeResult(vectors, {"kind": "ivf-pq4", "dimension": 256, "nlist": 8192}, 8, engine, scanned)
 
 
 @pytest.fixture
@@ -61,10 +62,13 @@ def test_the_report_and_its_plot(scaling: Scaling, tmp_path: Path) -> None:
     assert read_scaling(tmp_path / "ann-scaling.json") == scaling
     text = render_scaling(scaling, "ann-scaling.png")
     assert "cut into passages of 6 and of 24 words" in text
-    assert "| 1,000,000 | 1.00 | 2.00 | 500 | 32 | 4,000 |" in text
+    assert "| 1,000,000 | 1.00 | 2.00 | 500 | 32 | 4,000 | " in text
     assert "| exponent | 0.50 | 0.50 | 0.50 | 0.00 | 0.50 |" in text
-    assert "| 1,000,000 | - | - | - | - | - |" in text
-    assert "| 1,000,000 | 8,192 | 8 | 90 | 70 | 170 | 70 | 70.0 | 0.5 | 60 | 1,000 | 1,000 |" in text
+    assert "| 1,000,000 | - | - | - | - | - | - |" in text
+    plan = planned(scaling.sizes[1], 0.95)
+    memory, peak = (f"{size / 1e6:,.0f}" for size in (plan.index_memory_bytes_all_shards, plan.build_peak_bytes))
+    assert plan.index == choose_index(IndexConfig("ivf-pq4"), 10**6, 256)
+    assert f"| 1,000,000 | 8,192 | 8 | {memory} | 70 | 170 | 70 | 70.0 | 0.5 | 60 | 1,000 | {peak} | 1,000 |" in text
     plot_scaling(scaling, tmp_path / "ann-scaling.png")
     assert (tmp_path / "ann-scaling.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(NotFound, match="holds no results"):
