@@ -127,7 +127,7 @@ def test_info_json(run: Run, store: Path) -> None:
 def test_a_budget_of_memory(run: Run, tmp_path: Path) -> None:
     """The same input with memory for its vectors and without; in the settings, a size is a number or a text."""
     source = tmp_path / "many.jsonl"
-    source.write_text("".join(json.dumps({"_id": f"n{i}", "text": f"note {i} of {i * i}"}) + "\n" for i in range(300)))
+    source.write_text("".join(json.dumps({"_id": f"n{i}", "text": f"note {i} of {i * i}"}) + "\n" for i in range(1200)))
     (tmp_path / "build.toml").write_text('[index]\nmemory = "1 MB"\n')
     kinds = {}
     settings = {"much": ("--config", tmp_path / "build.toml"), "little": ("--index-memory", "20K")}

@@ -81,14 +81,16 @@ class IvfPq4Template:
             raise DataLoss(f"the manifest names no template for the index {spec.kind}", mend=MEND)
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                names = ("centroids", "coarse_codebooks", "margins", "rotation", "codebooks")
-                centroids, coarse_codebooks, margins, rotation, codebooks = (arrays[name] for name in names)
+                names = ("centroids", "coarse_codebooks", "rotation", "codebooks")
+                centroids, coarse_codebooks, rotation, codebooks = (arrays[name] for name in names)
+                margins = arrays.get("margins")  # the first templates had none
         except Exception as error:  # a damaged archive raises errors of many classes, those of zlib among them
             raise DataLoss(f"{path} cannot be read: {error}", mend=MEND) from None
-        seen = (centroids.shape[::-1], margins.shape, rotation.shape, codebooks.shape)
+        spread = ranks(spec.nlist).shape
+        seen = (centroids.shape[::-1], spread if margins is None else margins.shape, rotation.shape, codebooks.shape)
         wanted = (
             (spec.dimension, spec.nlist),
-            ranks(spec.nlist).shape,
+            spread,
             (2 * spec.pq_m, spec.dimension),
             (spec.pq_m, CODEBOOK, 2),
         )

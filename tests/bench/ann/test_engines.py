@@ -79,7 +79,7 @@ def test_a_package_that_is_missing(setup: Setup) -> None:
 
 
 def test_a_name_that_is_none(setup: Setup) -> None:
-    with pytest.raises(InvalidArgument, match="'faiss'; there are pergamon, compactds, scann"):
+    with pytest.raises(InvalidArgument, match="'faiss'; there are pergamon, pergamon-rabitq, compactds, scann"):
         build_engine(setup, "faiss")
 
 
