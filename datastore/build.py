@@ -2,59 +2,36 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from datastore.ann.index import check_device, train_template
+from datastore.ann.index import check_device
 from datastore.ann.operating_curve import OperatingCurve
-from datastore.ann.spec import TEMPLATE_NAMES, IndexSpec, check_index, choose_index
+from datastore.ann.spec import TEMPLATE_NAMES, check_index, choose_index
 from datastore.bm25.analysis import check_analyzer
-from datastore.chunking import chunk_words
-from datastore.config import BuildConfig, segment_limit
+from datastore.config import BuildConfig
 from datastore.devices import AUTO, DeviceChoice
-from datastore.documents import Document, Passage
 from datastore.encoders.registry import Encoder, open_encoder
-from datastore.errors import AlreadyExists, InvalidArgument, PergamonError, ResourceExhausted
+from datastore.errors import AlreadyExists, InvalidArgument
+from datastore.indexing import write_index
+from datastore.segmenting import Counts, OnProgress, write_segments
 from datastore.sources.inputs import open_inputs
 from datastore.sources.rejects import Rejects
 from datastore.store.checksums import record_file
 from datastore.store.durable import fsync_path
 from datastore.store.lock import LOCK_NAME, write_lock
 from datastore.store.manifest import MANIFEST_NAME, Manifest, RejectSummary, SegmentRecord, publish
-from datastore.store.segment import SEGMENTS_FOLDER, VECTORS, SegmentWriter, seal_segment
-from datastore.store.vectors import VectorFile
+from datastore.store.refusals import storage_errors
+from datastore.store.segment import SEGMENTS_FOLDER, seal_segment
 from datastore.tune import TuneOptions, measure
 
 REJECTS_NAME = "rejects-1.jsonl"
 _BUILD_FILES = (SEGMENTS_FOLDER, *TEMPLATE_NAMES, REJECTS_NAME, MANIFEST_NAME + ".tmp")
-_BATCH_PASSAGES = 512
-"""Passages encoded at once: enough to sort by length, little enough to show progress."""
-_BATCH_CHARACTERS = 1 << 24
-"""A batch also ends here, as passages may be whole documents."""
-
-
-@dataclass(frozen=True, slots=True)
-class BuildProgress:
-    """Where a build is; `passages` counts up through each of the stages `passages`, `index` and, where recall is
-    measured, `truth` and `sweep`."""
-
-    stage: str
-    documents: int
-    passages: int
-    rejected: int
-
-
-OnProgress = Callable[[BuildProgress], None]
 
 
 def build(
@@ -82,7 +59,7 @@ def build(
         InvalidArgument: no documents, too many rejects, or a setting that does not fit.
         ResourceExhausted: the disk is full, or a GPU's memory.
     """
-    with _storage_errors(store):
+    with storage_errors(store):
         _refuse_occupied(store)
     rejects = Rejects(store / REJECTS_NAME)
     documents = open_inputs(inputs, rejects, max_document_bytes=config.input.max_document_bytes)
@@ -91,13 +68,13 @@ def build(
     check_device(device)
     encoder = encoder or open_encoder(config.encoder, device)
     check_index(config.index, encoder.fingerprint.dimension)
-    with _storage_errors(store), write_lock(store):
+    with storage_errors(store), write_lock(store):
         _refuse_occupied(store)
         _sweep(store)
         try:
             with rejects:
-                counts = _Counts(rejects, on_progress)
-                records = _write_segments(counts.watch(documents), store, config, encoder, counts)
+                counts = Counts(rejects, on_progress)
+                records = write_segments(counts.watch(documents), store, config, encoder, counts, generation=1)
             _check_input(inputs, config, counts)
             return _publish(store, config, encoder, records, counts, device=device)
         except BaseException:
@@ -111,14 +88,14 @@ def _publish(
     config: BuildConfig,
     encoder: Encoder,
     records: Sequence[SegmentRecord],
-    counts: _Counts,
+    counts: Counts,
     *,
     device: DeviceChoice,
 ) -> Manifest:
     """Index the finished segments, put everything on the device, and commit the first generation."""
     passages = sum(record.passages for record in records)
     spec = choose_index(config.index, passages, encoder.fingerprint.dimension)
-    template = _write_index(store, spec, records, counts, device)
+    template = write_index(store, spec, records, counts, device)
     manifest = Manifest(
         datastore_id=str(uuid.uuid4()),
         generation=1,
@@ -142,63 +119,7 @@ def _publish(
     return manifest
 
 
-class _Counts:
-    """What has gone through so far, told to `on_progress`."""
-
-    def __init__(self, rejects: Rejects, on_progress: OnProgress) -> None:
-        self.documents = 0
-        self.rejects = rejects
-        self._on_progress = on_progress
-
-    def watch(self, documents: Iterable[Document]) -> Iterator[Document]:
-        for document in documents:
-            self.documents += 1
-            yield document
-
-    def tell(self, stage: str, passages: int) -> None:
-        self._on_progress(BuildProgress(stage, self.documents, passages, self.rejects.total))
-
-
-def _write_segments(
-    documents: Iterable[Document], store: Path, config: BuildConfig, encoder: Encoder, counts: _Counts
-) -> list[SegmentRecord]:
-    """Chunk, encode and write all documents; a segment ends with a document, at or after its limit."""
-    finished: list[SegmentRecord] = []
-    total = 0
-    writer: SegmentWriter | None = None
-    batch: list[Passage] = []
-    characters = in_segment = 0
-    try:
-        for document in documents:
-            if writer is not None and in_segment >= segment_limit(config.segment, total - in_segment):
-                writer.add(batch)
-                writer.finish()
-                finished.append(writer.record)
-                writer, batch, characters, in_segment = None, [], 0, 0
-            if writer is None:
-                writer = SegmentWriter(store, f"{1:08d}-{len(finished):06d}", encoder, config.bm25.analyzer)
-            for passage in chunk_words(document, config.chunk.words):
-                batch.append(passage)
-                characters += len(passage.text)
-                total += 1
-                in_segment += 1
-                if len(batch) == _BATCH_PASSAGES or characters >= _BATCH_CHARACTERS:
-                    writer.add(batch)
-                    batch, characters = [], 0
-                    counts.tell("passages", total)
-        if writer is not None:
-            writer.add(batch)
-            writer.finish()
-            finished.append(writer.record)
-            counts.tell("passages", total)
-    except BaseException:
-        if writer is not None:
-            writer.abort()
-        raise
-    return finished
-
-
-def _check_input(inputs: Sequence[str], config: BuildConfig, counts: _Counts) -> None:
+def _check_input(inputs: Sequence[str], config: BuildConfig, counts: Counts) -> None:
     rejected, seen = counts.rejects.total, counts.documents + counts.rejects.total
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.rejects.by_reason.items()))
     if counts.documents == 0:
@@ -217,34 +138,7 @@ def _check_input(inputs: Sequence[str], config: BuildConfig, counts: _Counts) ->
         )
 
 
-def _write_index(
-    store: Path, spec: IndexSpec, records: Sequence[SegmentRecord], counts: _Counts, device: DeviceChoice
-) -> Path | None:
-    """Train the shared template and encode every segment with it; return the template's file, if its kind has one."""
-    folders = [store / SEGMENTS_FOLDER / record.segment_id for record in records]
-    files = [
-        VectorFile(folder / VECTORS, record.passages, spec.dimension)
-        for folder, record in zip(folders, records, strict=True)
-    ]
-    try:
-        counts.tell("index", 0)
-        template = train_template(spec, _training_sample(files, spec), device)
-        done = 0
-        for folder, vectors in zip(folders, files, strict=True):
-            template.write_segment(vectors.blocks(), folder / spec.codes_name)
-            done += vectors.rows
-            counts.tell("index", done)
-    finally:
-        for vectors in files:
-            vectors.close()
-    path = store / spec.template_name
-    if not template.save(path):
-        return None
-    fsync_path(path)
-    return path
-
-
-def _measure(store: Path, manifest: Manifest, counts: _Counts) -> OperatingCurve:
+def _measure(store: Path, manifest: Manifest, counts: Counts) -> OperatingCurve:
     """What recall costs, so that a search may ask for one from the first day."""
 
     def tell(stage: str, done: int, total: int) -> None:
@@ -252,19 +146,6 @@ def _measure(store: Path, manifest: Manifest, counts: _Counts) -> OperatingCurve
 
     options = TuneOptions(manifest.config.index.tune_queries, seed=manifest.config.index.seed)
     return measure(store, manifest, options, on_progress=tell)
-
-
-def _training_sample(files: Sequence[VectorFile], spec: IndexSpec) -> NDArray[np.float32]:
-    """`spec.train_vectors` rows, float32, drawn without replacement by the seed, in row order."""
-    total = sum(vectors.rows for vectors in files)
-    chosen = np.sort(np.random.default_rng(spec.seed).choice(total, spec.train_vectors, replace=False))
-    sample = np.empty((len(chosen), spec.dimension), np.float32)
-    start = 0
-    for vectors in files:
-        first, end = np.searchsorted(chosen, [start, start + vectors.rows])
-        sample[first:end] = vectors.matrix[chosen[first:end] - start]
-        start += vectors.rows
-    return sample
 
 
 def _summarize(store: Path, rejects: Rejects) -> RejectSummary:
@@ -311,21 +192,3 @@ def _sweep(store: Path, keep: Path | None = None) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _storage_errors(store: Path) -> Iterator[None]:
-    """Turn the system's refusals into ours."""
-    try:
-        yield
-    except PergamonError:
-        raise
-    except OSError as error:
-        what = f"{error.filename or store}: {error.strerror or error}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise ResourceExhausted(f"no space left: {what}", mend="free some space and run the build again") from None
-        raise InvalidArgument(
-            f"cannot write {what}",
-            mend="choose a folder that can be written to, and run the build again",
-            field="store",
-        ) from None

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.ann.dataset import Dataset
-from datastore.build import BuildProgress, build
+from datastore.build import build
 from datastore.config import load_config
 from datastore.encoders.fingerprint import EncoderFingerprint
+from datastore.segmenting import BuildProgress
 from datastore.store.manifest import MANIFEST_NAME
 
 REGIONS = 2

@@ -11,10 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from datastore.ann.memory import index_bytes
-from datastore.build import BuildProgress
 from datastore.build import build as build_datastore
 from datastore.config import load_config
 from datastore.devices import parse_device
+from datastore.segmenting import BuildProgress
 from datastore.store.manifest import Manifest
 from pergamon import options
 from pergamon.output import ERRORS, human_bytes, print_json, progress_bar, to_plain

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from datastore.ann.index import candidates
-from datastore.build import BuildProgress, build
+from datastore.build import build
 from datastore.chunking import chunk_words
 from datastore.config import IndexConfig, SegmentConfig, segment_limit
 from datastore.documents import Passage
 from datastore.encoders.hashing import HashingEncoder
 from datastore.errors import InvalidArgument
 from datastore.info import describe_store
+from datastore.segmenting import BuildProgress
 from datastore.sources.inputs import open_inputs
 from datastore.sources.rejects import Rejects
 from datastore.store.manifest import Manifest, read_manifest
@@ -155,7 +156,7 @@ def test_a_batch_of_large_passages_is_cut(
         return encode(self, texts)
 
     monkeypatch.setattr(HashingEncoder, "encode_passages", watched)
-    monkeypatch.setattr("datastore.build._BATCH_CHARACTERS", 300)
+    monkeypatch.setattr("datastore.segmenting._BATCH_CHARACTERS", 300)
     build([str(source)], tmp_path / "store", config())
     assert sum(sizes) == 60
     assert max(sizes) < 12

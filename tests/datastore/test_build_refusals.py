@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datastore.build import BuildProgress, build
+from datastore.build import build
 from datastore.encoders.hashing import HashingEncoder
 from datastore.encoders.registry import ENCODERS
 from datastore.errors import (
@@ -27,6 +27,7 @@ from datastore.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from datastore.segmenting import BuildProgress
 from datastore.store.lock import write_lock
 from datastore.store.manifest import read_manifest
 from datastore.verify import verify
