@@ -66,8 +66,8 @@ def _open_problems(store: Path, manifest: Manifest) -> list[str]:
         return [error.problem]
     try:
         indexed = reader.bm25.passage_count if reader.bm25 is not None else 0
-        if indexed != manifest.passages:
-            return [f"the BM25 indexes of {store} hold {indexed} passages; the manifest says {manifest.passages}"]
+        if indexed != manifest.rows:
+            return [f"the BM25 indexes of {store} hold {indexed} passages; the manifest says {manifest.rows}"]
         return []
     finally:
         reader.close()

@@ -20,6 +20,7 @@ from pathlib import Path
 from datastore.errors import PergamonError
 from datastore.store.lock import write_lock
 from datastore.store.manifest import (
+    DELETIONS_FOLDER,
     GENERATIONS_FOLDER,
     MANIFEST_NAME,
     Manifest,
@@ -31,8 +32,6 @@ from datastore.store.manifest import (
 )
 from datastore.store.refusals import storage_errors
 from datastore.store.segment import SEGMENTS_FOLDER
-
-DELETIONS_FOLDER = "deletions"
 
 _OURS = re.compile(r"rejects-\d+\.jsonl|template(-\d+)?\.(faiss|npz)|manifest\.json\.tmp")
 """Names in the store's folder that writers make, beside folders; whatever else lies there is somebody's."""

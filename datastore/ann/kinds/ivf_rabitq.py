@@ -160,9 +160,7 @@ class IvfRabitqIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         use_threads(1)
         rotated = queries @ self._rotation
-        # What a filter leaves may lie in any list, however much nearer others are.
-        find = self._coarse.probes if accept is None else self._coarse.search
-        return self._search(rotated, depth, find(rotated, min(nprobe, self._spec.nlist)), accept)
+        return self._search(rotated, depth, self._coarse.probes(rotated, min(nprobe, self._spec.nlist)), accept)
 
     def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int32]:
         return self._list_rows.count(accept, self._spec.nlist)
