@@ -69,7 +69,7 @@ def build(
     with storage_errors(store):
         _refuse_occupied(store)
     rejects = Rejects(store / REJECTS_NAME)
-    documents = open_inputs(inputs, rejects, max_document_bytes=config.input.max_document_bytes)
+    documents = open_inputs(inputs, rejects, config.input)
     _refuse_store_in_input(inputs, store)
     check_analyzer(config.bm25.analyzer)
     check_device(device)

@@ -79,6 +79,12 @@ class InputConfig:
     max_rejected_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """The build fails when more than this share of all input records is rejected."""
     max_document_bytes: Annotated[int, Field(ge=1024, le=1 << 32)] = 64 << 20
+    """A larger record or file is rejected; of a compressed one, what comes out of it counts."""
+    text_field: Annotated[str, Field(min_length=1)] = "text"
+    """Where records (JSON Lines, Parquet, datasets) keep their text."""
+    id_field: Annotated[str, Field(min_length=1)] | None = None
+    """Where they keep their id; None takes the first of `_id` and `id` that is there."""
+    title_field: Annotated[str, Field(min_length=1)] = "title"
 
 
 @dataclass(frozen=True, slots=True)
