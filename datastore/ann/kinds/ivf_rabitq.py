@@ -26,7 +26,7 @@ from datastore.ann.kinds.covering import ListRows, covering_lists
 from datastore.ann.kinds.gpu import Gpus
 from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import MEND, faiss, give_back_memory, merged, pointer, search_lists, use_threads
-from datastore.ann.kinds.list_file import Entries
+from datastore.ann.kinds.list_file import Entries, renumbered
 from datastore.ann.kinds.on_gpus import assigner, for_building, place
 from datastore.ann.kinds.packed_lists import BLOCK, packed_lists
 from datastore.ann.kinds.probing import ranks
@@ -122,6 +122,13 @@ class IvfRabitqTemplate:
             np.concatenate(rows),
             np.concatenate([np.empty((0, self._spec.code_bytes), np.uint8), *codes]),
         ).write(path, self._spec)
+        return True
+
+    def write_merged(
+        self, paths: Sequence[Path], passages: Sequence[int], rows: NDArray[np.int64], path: Path
+    ) -> bool:
+        with JoinedLists(paths, passages, self._spec) as joined:
+            renumbered(joined, rows).write(path, self._spec)
         return True
 
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
