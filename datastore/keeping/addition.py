@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from datastore.keeping.documents import Place, StoredDocuments
 from datastore.keeping.drift import measured
 from datastore.keeping.merging import merge_segments
 from datastore.keeping.policy import choose_merges
-from datastore.segmenting import Counts, OnProgress, segment_name, write_segments
+from datastore.segmenting import Written, segment_name, write_segments
 from datastore.sources.admission import Admission
 from datastore.sources.inputs import open_inputs
 from datastore.sources.rejects import RefusedError, Rejects
@@ -27,6 +27,7 @@ from datastore.store.durable import fsync_path
 from datastore.store.generations import FAILED_REJECTS, writing
 from datastore.store.manifest import Manifest, RejectSummary, SegmentRecord, publish, read_manifest, succeeding
 from datastore.store.segment import SEGMENTS_FOLDER, seal_segment
+from datastore.tasks.progress import BuildProgress, OnProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +81,27 @@ def add(
         return _Adding(store, manifest, encoder, device, on_progress).run(inputs, replace_known=replace_known)
 
 
-@dataclass
 class _StoreAdmission(Admission):
     """Admits what the input has once and, unless documents may be replaced, the store does not have."""
 
-    documents: StoredDocuments
-    replace_known: bool
-    known: int = 0
-    places: list[Place] = field(default_factory=list)
-    """Of what is replaced."""
-
-    def __post_init__(self) -> None:
+    def __init__(self, documents: StoredDocuments, *, replace_known: bool) -> None:
         super().__init__()
+        self.known = 0
+        self.admitted = 0
+        self.places: list[Place] = []
+        """Of what is replaced."""
+        self._documents = documents
+        self._replace_known = replace_known
 
     def check(self, document: Document) -> None:
         super().check(document)
-        (place,) = self.documents.find([document.document_id])
-        if place is None:
-            return
-        if not self.replace_known:
+        (place,) = self._documents.find([document.document_id])
+        if place is not None and not self._replace_known:
             self.known += 1
             raise RefusedError("duplicate id", f"the datastore has a document {document.document_id!r}")
-        self.places.append(place)
+        if place is not None:
+            self.places.append(place)
+        self.admitted += 1
 
 
 class _Adding:
@@ -122,19 +122,10 @@ class _Adding:
         manifest, store = self._manifest, self._store
         rejects = Rejects(store / f"rejects-{self._generation}.jsonl")
         with rejects, StoredDocuments(store, manifest.segments) as documents:
-            admission = _StoreAdmission(documents, replace_known)
-            counts = Counts(rejects, self._on_progress)
-            new = self._write(
-                open_inputs(
-                    inputs,
-                    rejects,
-                    max_document_bytes=manifest.config.input.max_document_bytes,
-                    admission=admission,
-                ),
-                counts,
-            )
+            admission = _StoreAdmission(documents, replace_known=replace_known)
+            new = self._write(inputs, rejects, admission)
             rejects.close()
-            self._check_input(inputs, counts, admission.known)
+            self._check_input(inputs, rejects, admission)
             documents.delete(admission.places)
             old = documents.write(self._generation)
         summary = self._summarize(rejects)
@@ -145,7 +136,6 @@ class _Adding:
             write_codes(store, manifest.index, template, record)
         drift = measured(store, manifest, template, new)
         records, merged = self._merge([*old, *new], template, len(new))
-        counts.tell("publish", sum(record.passages for record in new))
         sealed = [record if record.files else seal_segment(store, record) for record in records]
         fsync_path(store / SEGMENTS_FOLDER)
         newer = succeeding(manifest, segments=tuple(sealed), rejects=summary, drift=drift)
@@ -160,25 +150,29 @@ class _Adding:
             merged_segments=merged,
         )
 
-    def _write(self, documents: Iterator[Document], counts: Counts) -> list[SegmentRecord]:
+    def _write(self, inputs: Sequence[str], rejects: Rejects, admission: _StoreAdmission) -> list[SegmentRecord]:
         config, before = self._manifest.config, self._manifest.passages
+
+        def tell(written: Written) -> None:
+            self._on_progress(
+                BuildProgress("passages", written.documents, written.passages, rejects.total, written.tokens)
+            )
+
         return write_segments(
-            counts.watch(documents),
+            open_inputs(inputs, rejects, config.input, admission),
             self._store,
             config,
             self._encoder,
-            counts,
             name=self._name,
             limit=lambda passages: segment_limit(config.segment, before + passages),
+            on_progress=tell,
         )
 
     def _template(self) -> Template:
         file = self._manifest.template
         return load_template(self._manifest.index, self._store / file.path if file else None, self._device)
 
-    def _merge(
-        self, records: list[SegmentRecord], template: Template, written: int
-    ) -> tuple[list[SegmentRecord], int]:
+    def _merge(self, records: list[SegmentRecord], template: Template, written: int) -> tuple[list[SegmentRecord], int]:
         """The segments after what the policy says was merged, and how many became part of others."""
         manifest = self._manifest
         limit = segment_limit(manifest.config.segment, sum(record.live_passages for record in records))
@@ -191,11 +185,11 @@ class _Adding:
             kept.append(merge_segments(self._store, members, self._name(number), manifest.index, analyzer, template))
         return kept, len(gone)
 
-    def _check_input(self, inputs: Sequence[str], counts: Counts, known: int) -> None:
+    def _check_input(self, inputs: Sequence[str], rejects: Rejects, admission: _StoreAdmission) -> None:
         """Refuse an input that is not what it should be; records that the datastore knows are no fault of it."""
-        refused = counts.rejects.total - known
-        seen = counts.documents + counts.rejects.total
-        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.rejects.by_reason.items()))
+        refused = rejects.total - admission.known
+        seen = admission.admitted + rejects.total
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(rejects.by_reason.items()))
         allowed = self._manifest.config.input.max_rejected_share
         if not seen or refused == seen:
             raise InvalidArgument(
@@ -205,7 +199,7 @@ class _Adding:
                 field="input",
             )
         if refused > allowed * seen:
-            kept = counts.rejects.path.replace(self._store / FAILED_REJECTS)
+            kept = rejects.path.replace(self._store / FAILED_REJECTS)
             raise InvalidArgument(
                 f"{refused} of {seen} input records were rejected ({reasons}), more than the share allowed, "
                 f"{allowed:g}; nothing was added",

@@ -43,7 +43,7 @@ def merge_segments(
     try:
         for record, rows in zip(records, kept, strict=True):
             words = writer.record.words
-            _copy(store, record, rows, writer)
+            _copy(store, record, rows, writer, spec.dimension)
             # Nobody counted the tokens of each passage: those of what is left are in proportion to its words.
             share = (writer.record.words - words) / max(record.words, 1)
             tokens += round(record.tokens * share)
@@ -63,11 +63,11 @@ def merge_segments(
     return replace(writer.record, tokens=tokens, truncated_passages=truncated)
 
 
-def _copy(store: Path, record: SegmentRecord, rows: NDArray[np.int64], writer: SegmentWriter) -> None:
+def _copy(store: Path, record: SegmentRecord, rows: NDArray[np.int64], writer: SegmentWriter, dimension: int) -> None:
     folder = store / SEGMENTS_FOLDER / record.segment_id
     passages = PassageStore(folder / PASSAGES)
     try:
-        with VectorFile(folder / VECTORS, record.passages, writer.dimension) as vectors:
+        with VectorFile(folder / VECTORS, record.passages, dimension) as vectors:
             for start in range(0, len(rows), _BATCH):
                 batch = rows[start : start + _BATCH]
                 writer.add(passages.get(batch.tolist()), [0] * len(batch), 0)

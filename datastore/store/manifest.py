@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from datastore.ann.drift import Drift
 from datastore.ann.operating_curve import OperatingCurve
 from datastore.ann.spec import IndexSpec
 from datastore.config import BuildConfig
@@ -107,6 +108,8 @@ class Manifest:
     required_features: tuple[str, ...] = ()
     operating_curve: OperatingCurve | None = None
     """What recall costs; None where it was not measured, as with an index that is exact anyway."""
+    drift: Drift | None = None
+    """How well the index fits what was added since its training; None where nothing was, or it has no lists."""
 
     @property
     def passages(self) -> int:

@@ -114,9 +114,11 @@ class IvfPqTemplate:
         write_index(index, path)
         return True
 
-    def write_merged(
-        self, paths: Sequence[Path], passages: Sequence[int], rows: NDArray[np.int64], path: Path
-    ) -> bool:
+    def nearest_products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        products: NDArray[np.float32] = self._index.quantizer.search(np.ascontiguousarray(vectors, np.float32), 1)[0]
+        return products[:, 0]
+
+    def write_merged(self, paths: Sequence[Path], passages: Sequence[int], rows: NDArray[np.int64], path: Path) -> bool:
         index = faiss.clone_index(self._index)
         start = 0
         for source, count in zip(paths, passages, strict=True):

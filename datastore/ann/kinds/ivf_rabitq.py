@@ -124,9 +124,10 @@ class IvfRabitqTemplate:
         ).write(path, self._spec)
         return True
 
-    def write_merged(
-        self, paths: Sequence[Path], passages: Sequence[int], rows: NDArray[np.int64], path: Path
-    ) -> bool:
+    def nearest_products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._coarse.search(vectors @ self._rotation.T, 1)[0][:, 0]
+
+    def write_merged(self, paths: Sequence[Path], passages: Sequence[int], rows: NDArray[np.int64], path: Path) -> bool:
         with JoinedLists(paths, passages, self._spec) as joined:
             renumbered(joined, rows).write(path, self._spec)
         return True

@@ -170,7 +170,10 @@ def test_a_deleted_passage_is_not_found_by_its_name(pair: Pair) -> None:
 def test_counts_are_of_what_is_left(pair: Pair) -> None:
     info, without = describe_store(pair.store), describe_store(pair.without)
     assert (info.documents, info.passages) == (without.documents, without.passages) == (len(LEFT), info.passages)
-    assert (info.deleted_documents, info.deleted_passages) == (len(GONE), read_manifest(pair.store).rows - info.passages)
+    assert (info.deleted_documents, info.deleted_passages) == (
+        len(GONE),
+        read_manifest(pair.store).rows - info.passages,
+    )
     with opened(pair.store, 3) as router:
         coverage = router.search(SearchRequest("amber")).coverage
         assert coverage.passages_total == coverage.passages_searched == without.passages
