@@ -145,9 +145,7 @@ class _Compacting:
     def _retrained(self, spec: IndexSpec, kept: Sequence[SegmentRecord], merged: Sequence[SegmentRecord]) -> Manifest:
         """The next generation with an index of `spec`. Segments that stay get new codes under new names."""
         store, before = self._store, self._before
-        linked = [
-            _linked(store, record, self._name(number)) for number, record in enumerate(kept, len(merged))
-        ]
+        linked = [_linked(store, record, self._name(number)) for number, record in enumerate(kept, len(merged))]
         records = [*linked, *merged]
         total = sum(record.passages for record in records)
         self._on_progress("index", 0, total)
