@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ REJECTS_NAME = "rejects-1.jsonl"
 _BUILD_FILES = (SEGMENTS_FOLDER, *TEMPLATE_NAMES, REJECTS_NAME, WORK_FOLDER, MANIFEST_NAME + ".tmp")
 
 OnNote = Callable[[str], None]
+_ANOTHER_LOOK_S = 0.2
 
 
 def build(
@@ -142,7 +144,11 @@ def _run(workspace: Workspace, stage: Stage, executor: Executor, tally: Tally, t
             tally.done(done_step(workspace, stage, number))
         else:
             missing.append(number)
-    executor.run(stage, missing, tally.step)
+    while missing:
+        executor.run(stage, missing, tally.step)
+        missing = [number for number in missing if not is_done(workspace, stage, number)]
+        if missing:  # a worker of a build that was killed is at them, for the moment that it takes to end
+            time.sleep(_ANOTHER_LOOK_S)
 
 
 def _publish(workspace: Workspace, plan: BuildPlan, decided: Decided, tally: Tally) -> Manifest:
