@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from datastore.ann.index import check_device
@@ -22,7 +21,7 @@ from datastore.sources.rejects import Rejects
 from datastore.store.checksums import record_file
 from datastore.store.durable import fsync_path
 from datastore.store.lock import LOCK_NAME, write_lock
-from datastore.store.manifest import MANIFEST_NAME, Manifest, RejectSummary, publish
+from datastore.store.manifest import GENERATIONS_FOLDER, MANIFEST_NAME, Manifest, RejectSummary, publish, utc_now
 from datastore.store.refusals import storage_errors
 from datastore.store.segment import SEGMENTS_FOLDER
 from datastore.tasks.decide import Decided, decide, read_decided
@@ -35,7 +34,14 @@ from datastore.tasks.workspace import WORK_FOLDER, Workspace
 from datastore.tune import TuneOptions, measure
 
 REJECTS_NAME = "rejects-1.jsonl"
-_BUILD_FILES = (SEGMENTS_FOLDER, *TEMPLATE_NAMES, REJECTS_NAME, WORK_FOLDER, MANIFEST_NAME + ".tmp")
+_BUILD_FILES = (
+    SEGMENTS_FOLDER,
+    *TEMPLATE_NAMES,
+    REJECTS_NAME,
+    WORK_FOLDER,
+    GENERATIONS_FOLDER,
+    MANIFEST_NAME + ".tmp",
+)
 
 OnNote = Callable[[str], None]
 _ANOTHER_LOOK_S = 0.2
@@ -161,7 +167,7 @@ def _publish(workspace: Workspace, plan: BuildPlan, decided: Decided, tally: Tal
     manifest = Manifest(
         datastore_id=plan.datastore_id,
         generation=1,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=utc_now(),
         writer=plan.writer,
         config=plan.config,
         encoder=plan.encoder,

@@ -59,18 +59,24 @@ def read_piece(piece: Piece, rejects: Rejects, config: InputConfig) -> Iterator[
     return SOURCES[piece.reader].read(piece, rejects, config)
 
 
-def open_inputs(inputs: Sequence[str], rejects: Rejects, config: InputConfig = DEFAULTS) -> Iterator[Document]:
+def open_inputs(
+    inputs: Sequence[str], rejects: Rejects, config: InputConfig = DEFAULTS, admission: Admission | None = None
+) -> Iterator[Document]:
     """The documents of all inputs, in the order of the inputs, each id once.
 
     All inputs are checked before this returns; errors are those of `cut_inputs` and `read_piece`. Memory does not grow
     with the input, but for 130 bytes a document to recognize duplicate ids (see `Admission`) and what a list of its
     files takes.
+
+    Args:
+        admission: says what is admitted; None for what is sound and comes first.
     """
-    return _admitted(list(_files(inputs)), rejects, config)
+    return _admitted(list(_files(inputs)), rejects, config, admission or Admission())
 
 
-def _admitted(pieces: Sequence[Piece], rejects: Rejects, config: InputConfig) -> Iterator[Document]:
-    admission = Admission()
+def _admitted(
+    pieces: Sequence[Piece], rejects: Rejects, config: InputConfig, admission: Admission
+) -> Iterator[Document]:
     for document, file, line in chain.from_iterable(read_piece(piece, rejects, config) for piece in pieces):
         try:
             admission.check(document)
