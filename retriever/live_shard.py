@@ -105,7 +105,7 @@ class LiveShard:
         """Join the codes of all segments, where too many lie beside those that are joined."""
         newest = self._generations.newest
         if newest.tail_share > _TAIL_SHARE:
-            opened = LocalShard(self._store, self._part, self._device, previous=newest, joined=True)
+            opened = LocalShard(self._store, self._part, self._device, previous=newest, join_all=True)
             if opened.manifest == newest.manifest:
                 self._generations.put(opened)
             else:  # the next look finds it
