@@ -132,9 +132,9 @@ class IvfPqTemplate:
         index = faiss.clone_index(self._index)
         start = 0
         for source, count in zip(paths, passages, strict=True):
-            lists = self._open_segment(source, count, 0).invlists
+            segment = self._open_segment(source, count, 0)  # owns its lists
             for number in range(index.nlist):
-                _copy_list(lists, index.invlists, number, rows[start : start + count])
+                _copy_list(segment.invlists, index.invlists, number, rows[start : start + count])
             start += count
         index.ntotal = int(np.count_nonzero(rows >= 0))
         index.quantizer.reset()
