@@ -155,7 +155,7 @@ def _ask(plan: Plan, address: str, seen: tuple[History, Phase], done: threading.
         for query in plan.queries[:20]:
             retriever.search(SearchRequest(query, plan.k, plan.mode))
         while not done.is_set():
-            request = SearchRequest(str(chance.choice(plan.queries)), plan.k, plan.mode)
+            request = SearchRequest(plan.queries[int(chance.integers(len(plan.queries)))], plan.k, plan.mode)
             start = time.perf_counter()
             try:
                 answer = retriever.search(request)
@@ -188,7 +188,8 @@ def _add(plan: Plan, history: History) -> str:
     names = [f"fresh{number}x{i}" for i in range(plan.documents)]
     history.added.update(dict.fromkeys(names, number))
     chance = np.random.default_rng(number)
-    lines = ({"_id": name, "text": f"{name} {str(chance.choice(plan.queries))}"} for name in names)
+    texts = [plan.queries[place] for place in chance.integers(len(plan.queries), size=len(names)).tolist()]
+    lines = [{"_id": name, "text": f"{name} {text}"} for name, text in zip(names, texts, strict=True)]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "more.jsonl")
         source.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
