@@ -31,6 +31,8 @@ _TAIL_SHARE = 1 / 8
 _TRIAL_S = 0.05
 """Of searches in a new generation before it answers."""
 
+_END_S = 5.0
+
 _LONGEST_PAUSE_S = 60.0
 """Between attempts to open a generation that cannot be opened."""
 
@@ -184,7 +186,7 @@ class LiveShard:
         """End the looking, and close every generation when the calls in it have ended."""
         self._closing.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_END_S)  # a generation that it is opening just now it closes itself
         self._generations.close()
 
 

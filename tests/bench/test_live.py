@@ -23,7 +23,7 @@ def test_shards_behind_a_router_while_the_store_changes(tmp_path: Path, build_st
     index = {"kind": "ivf-pq4", "nlist": 16, "pq_m": 16, "tune_queries": 0}
     store = build_store(source, chunk={"words": 0}, segment={"passages": 400}, index=index)
     copy = Path(shutil.copytree(store, tmp_path / "copy"))
-    plan = Plan(copy, 3.0, texts[:50], clients=3, shards=2, documents=12, every_s=0.0, mode="hybrid", k=50)
+    plan = Plan(copy, 2.0, texts[:50], clients=3, shards=2, documents=12, every_s=0.0, mode="hybrid", k=50)
     history, phase = History(), Phase("served")
     with served(copy, 2, "--refresh-seconds", "0.1", "--warm-up-s", "0") as address:
         run_phase(plan, address, history, phase)
