@@ -53,6 +53,6 @@ def _training_sample(files: Sequence[VectorFile], spec: IndexSpec) -> NDArray[np
     start = 0
     for vectors in files:
         first, end = np.searchsorted(chosen, [start, start + vectors.rows])
-        sample[first:end] = vectors.matrix[chosen[first:end] - start]
+        sample[first:end] = vectors.read(chosen[first:end] - start)
         start += vectors.rows
     return sample

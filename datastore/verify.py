@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datastore.errors import DataLoss, PergamonError
-from datastore.store.checksums import hash_file
+from datastore.store.checksums import check_file
 from datastore.store.lock import LOCK_NAME
 from datastore.store.manifest import MANIFEST_NAME, Manifest, read_manifest
-from datastore.store.reader import StoreReader, check_size
+from datastore.store.reader import StoreReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,7 @@ def verify(store: Path, on_progress: Callable[[int, int], None] = lambda done, t
     done = 0
     for record in records:
         try:
-            check_size(store, record)
-            seen = hash_file(store / record.path)
-            if seen != record.xxh3_128:
-                problems.append(f"{store / record.path} is damaged: its checksum is {seen}, wanted {record.xxh3_128}")
-        except OSError as error:
-            problems.append(f"{store / record.path} cannot be read: {error.strerror}")
+            check_file(store, record)
         except DataLoss as error:
             problems.append(error.problem)
         done += record.bytes

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -165,14 +165,17 @@ class Bm25Index:
     Args:
         paths: the folders that `Bm25Writer` made.
         analyzer: the name they were made with.
+        check: called before each reading; raises DataLoss where the files are not what was written. Lucene itself
+            compares few checksums when it opens an index, and none when it searches.
 
     Raises:
         DataLoss: a folder is missing or its files are not what was written; the message names it.
         FailedPrecondition: more passages together than Lucene can address, 2,147,483,519.
     """
 
-    def __init__(self, paths: Sequence[Path], analyzer: str) -> None:
+    def __init__(self, paths: Sequence[Path], analyzer: str, check: Callable[[], None] = lambda: None) -> None:
         check_analyzer(analyzer)
+        self._check = check
         with contextlib.ExitStack() as opened:
             readers = []
             for path in paths:
@@ -266,6 +269,7 @@ class Bm25Index:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
+        self._check()
         with calls(self._subject):
             if self._closed or not self._reader.tryIncRef():
                 raise FailedPrecondition(f"{self._subject} is closed; wanted it open", mend="open it again")

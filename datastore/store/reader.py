@@ -10,9 +10,9 @@ from pathlib import Path
 from datastore.ann.index import AnnIndex, Template, load_template
 from datastore.bm25.index import Bm25Index
 from datastore.devices import CPU, DeviceChoice
-from datastore.errors import DataLoss, InvalidArgument
+from datastore.errors import InvalidArgument, PergamonError
 from datastore.filters.cache import SurvivorsCache
-from datastore.store.checksums import FileRecord
+from datastore.store.checksums import FileRecord, FilesCheck, check_file, check_size
 from datastore.store.columns import Columns
 from datastore.store.exact import ExactVectors
 from datastore.store.manifest import Manifest, SegmentRecord, read_manifest
@@ -53,6 +53,8 @@ class StoreReader:
         records = shard_segments(self.manifest.segments, shard)
         for file in [*(file for segment in records for file in segment.files), *_shared_files(self.manifest)]:
             check_size(path, file)
+        for file in self._read_at_open(records):
+            check_file(path, file)
         template = self.manifest.template
         self.template: Template = load_template(self.manifest.index, path / template.path if template else None, device)
         with contextlib.ExitStack() as opened:
@@ -62,27 +64,46 @@ class StoreReader:
             codes = [self._folder(record) / self.manifest.index.codes_name for record in records]
             self.ann: AnnIndex = self.template.open(codes, vectors)
             """Rows count on from segment to segment, as in `vectors`."""
-            self.bm25 = self._open_bm25(records, opened) if records else None
+            self.bm25 = self._open_bm25(records, opened, check=True) if records else None
             self.bm25_whole = self.bm25 if len(records) == len(self.manifest.segments) else self._open_whole(opened)
             """The BM25 index of the whole datastore, for its statistics; None where not all segments lie here."""
             self._opened = opened.pop_all()
 
+    def _read_at_open(self, records: Sequence[SegmentRecord]) -> list[FileRecord]:
+        """What is read into memory anyway, or mapped without checksums of its own: compared whole, before it is used.
+
+        Passages and exact vectors have checksums of their blocks, and BM25 indexes are compared at the first search.
+        """
+        names = (COLUMNS, self.manifest.index.codes_name)
+        small = [file for record in records for file in record.files if file.path.rpartition("/")[2] in names]
+        return [*small, *_shared_files(self.manifest)]
+
     def _folder(self, record: SegmentRecord) -> Path:
         return self.path / SEGMENTS_FOLDER / record.segment_id
 
-    def _open_bm25(self, records: Sequence[SegmentRecord], opened: contextlib.ExitStack) -> Bm25Index:
+    def _open_bm25(
+        self, records: Sequence[SegmentRecord], opened: contextlib.ExitStack, *, check: bool = False
+    ) -> Bm25Index:
+        """Args:
+        check: compare the files' checksums before the first search. Another shard's are its own to compare.
+        """
         folders = [self._folder(record) / BM25 for record in records]
-        for file in (file for record in records for file in record.files):
-            if (self.path / file.path).parent in folders:
-                check_size(self.path, file)
-        index = Bm25Index(folders, self.manifest.config.bm25.analyzer)
+        files = [file for record in records for file in record.files if (self.path / file.path).parent in folders]
+        for file in files:
+            check_size(self.path, file)
+        checked = FilesCheck(self.path, files if check else ())
+        try:
+            index = Bm25Index(folders, self.manifest.config.bm25.analyzer, checked)
+        except PergamonError:
+            checked()  # Lucene has words of many kinds for damage, and does not name the file
+            raise
         opened.callback(index.close)
         return index
 
     def _open_whole(self, opened: contextlib.ExitStack) -> Bm25Index | None:
         try:
             return self._open_bm25(self.manifest.segments, opened)
-        except DataLoss:  # of another shard's segments, which this one can do without
+        except PergamonError:  # of another shard's segments, which this one can do without
             return None
 
     def _open_segment(self, record: SegmentRecord, opened: contextlib.ExitStack) -> Segment:
@@ -123,19 +144,3 @@ def shard_segments(segments: Sequence[SegmentRecord], shard: tuple[int, int]) ->
 
 def _shared_files(manifest: Manifest) -> list[FileRecord]:
     return [manifest.template] if manifest.template else []
-
-
-def check_size(store: Path, record: FileRecord) -> None:
-    """Raise DataLoss unless the file is there with its recorded size."""
-    path = store / record.path
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise DataLoss(
-            f"{path} is missing: {error.strerror}", mend="restore the file from a copy, or build the store again"
-        ) from None
-    if size != record.bytes:
-        raise DataLoss(
-            f"{path} has {size} bytes; the manifest says {record.bytes}",
-            mend="restore the file from a copy, or build the store again",
-        )
