@@ -6,8 +6,6 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from datastore.ann.index import check_device
@@ -25,13 +23,22 @@ from datastore.sources.rejects import Rejects
 from datastore.store.checksums import record_file
 from datastore.store.durable import fsync_path
 from datastore.store.lock import LOCK_NAME, write_lock
-from datastore.store.manifest import MANIFEST_NAME, Manifest, RejectSummary, SegmentRecord, publish
+from datastore.store.manifest import (
+    GENERATIONS_FOLDER,
+    MANIFEST_NAME,
+    Manifest,
+    RejectSummary,
+    SegmentRecord,
+    our_name,
+    publish,
+    utc_now,
+)
 from datastore.store.refusals import storage_errors
 from datastore.store.segment import SEGMENTS_FOLDER, seal_segment
 from datastore.tune import TuneOptions, measure
 
 REJECTS_NAME = "rejects-1.jsonl"
-_BUILD_FILES = (SEGMENTS_FOLDER, *TEMPLATE_NAMES, REJECTS_NAME, MANIFEST_NAME + ".tmp")
+_BUILD_FILES = (SEGMENTS_FOLDER, *TEMPLATE_NAMES, REJECTS_NAME, GENERATIONS_FOLDER, MANIFEST_NAME + ".tmp")
 
 
 def build(
@@ -99,8 +106,8 @@ def _publish(
     manifest = Manifest(
         datastore_id=str(uuid.uuid4()),
         generation=1,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        writer=f"pergamon {version('pergamon')}",
+        created=utc_now(),
+        writer=our_name(),
         config=config,
         encoder=encoder.fingerprint,
         index=spec,

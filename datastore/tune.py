@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +16,8 @@ from datastore.ann.sweep import OnProgress, OpenIndex, Sample, measure_curves
 from datastore.encoders.registry import Encoder, open_query_encoder
 from datastore.errors import InvalidArgument
 from datastore.store.exact import ExactVectors
-from datastore.store.lock import write_lock
-from datastore.store.manifest import Manifest, SegmentRecord, publish, read_manifest
+from datastore.store.generations import writing
+from datastore.store.manifest import Manifest, SegmentRecord, publish, succeeding
 from datastore.store.segment import SEGMENTS_FOLDER, VECTORS
 from datastore.store.vectors import VectorFile
 
@@ -86,22 +84,14 @@ def tune(
         Unavailable: another process is writing to the store.
     """
     options.validate()
-    read_manifest(store)  # before the lock, which would make a folder where there is none
-    with write_lock(store):
-        manifest = read_manifest(store)
+    with writing(store) as manifest:
         if manifest.index.kind == "flat":
             return manifest
         sample = None
         if texts is not None:
             sample = _sample_texts(_with_words(texts), open_query_encoder(manifest.encoder, encoder), options)
         curve = measure(store, manifest, options, sample, on_progress)
-        tuned = replace(
-            manifest,
-            generation=manifest.generation + 1,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            writer=f"pergamon {version('pergamon')}",
-            operating_curve=curve,
-        )
+        tuned = succeeding(manifest, operating_curve=curve)
         publish(store, tuned)
     return tuned
 

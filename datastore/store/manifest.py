@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ from datastore.config import BuildConfig
 from datastore.encoders.fingerprint import EncoderFingerprint
 from datastore.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound
 from datastore.store.checksums import FileRecord, hash_bytes
-from datastore.store.durable import replace_file
+from datastore.store.durable import fsync_path, replace_file
 
 MANIFEST_NAME = "manifest.json"
+GENERATIONS_FOLDER = "generations"
 FORMAT_NAME = "pergamon"
 FORMAT_VERSION = 1
 SUPPORTED_FEATURES = frozenset({"ivf-pq4", "ivf-rabitq"})
@@ -98,13 +101,51 @@ class Manifest:
 _ADAPTER = TypeAdapter(Manifest)
 
 
+def generation_path(store: Path, generation: int) -> Path:
+    """Of the copy of that generation's manifest: what its readers lock (`datastore.store.generations`)."""
+    return store / GENERATIONS_FOLDER / f"{generation:08d}.json"
+
+
+def succeeding(manifest: Manifest, **changes: Any) -> Manifest:
+    """The generation after `manifest`: the same but for `changes`, made now by this program."""
+    return replace(manifest, generation=manifest.generation + 1, created=utc_now(), writer=our_name(), **changes)
+
+
+def utc_now() -> str:
+    """ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def our_name() -> str:
+    """Program and version."""
+    return f"pergamon {version('pergamon')}"
+
+
 def publish(store: Path, manifest: Manifest) -> None:
-    """Make `manifest` the store's current generation, atomically. All its files must be on disk, synced, before."""
+    """Make `manifest` the store's current generation, atomically. All its files must be on disk, synced, before.
+
+    Its copy for readers to lock lies in place before: a reader that sees the generation finds it.
+    """
+    data = encode_manifest(manifest)
+    keep_copy(store, manifest.generation, data)
+    replace_file(store / MANIFEST_NAME, data)
+
+
+def keep_copy(store: Path, generation: int, data: bytes) -> None:
+    """Put a manifest's bytes where the readers of its generation lock it."""
+    path = generation_path(store, generation)
+    path.parent.mkdir(exist_ok=True)
+    replace_file(path, data)
+    fsync_path(store)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The file's bytes."""
     tree = _ADAPTER.dump_python(manifest, mode="json") | {_CHECKSUM_NAME: _NO_CHECKSUM}
     data = json.dumps(tree, indent=1, ensure_ascii=False).encode() + b"\n"
     field = _CHECKSUM_FIELD.search(data)
     assert field is not None
-    replace_file(store / MANIFEST_NAME, data[: field.start(1)] + hash_bytes(data).encode() + data[field.end(1) :])
+    return data[: field.start(1)] + hash_bytes(data).encode() + data[field.end(1) :]
 
 
 def read_manifest(store: Path) -> Manifest:
@@ -116,9 +157,14 @@ def read_manifest(store: Path) -> Manifest:
         FailedPrecondition: the format is of another version, or requires a feature that this version does not know.
         DataLoss: the manifest is not what was written.
     """
+    return decode_manifest(store / MANIFEST_NAME, read_manifest_bytes(store))
+
+
+def read_manifest_bytes(store: Path) -> bytes:
+    """The file's bytes; NotFound and InvalidArgument as `read_manifest`."""
     path = store / MANIFEST_NAME
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         seen = "holds no manifest.json" if store.exists() else "does not exist"
         raise NotFound(
@@ -129,6 +175,10 @@ def read_manifest(store: Path) -> Manifest:
         raise InvalidArgument(
             f"{path} cannot be read: {error.strerror}", mend="check what it is, and its permissions", field="store"
         ) from None
+
+
+def decode_manifest(path: Path, data: bytes) -> Manifest:
+    """The manifest that these bytes, read from `path`, are; FailedPrecondition and DataLoss as `read_manifest`."""
     try:
         tree = json.loads(data)
         if not isinstance(tree, dict):

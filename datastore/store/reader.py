@@ -15,7 +15,8 @@ from datastore.filters.cache import SurvivorsCache
 from datastore.store.checksums import FileRecord, FilesCheck, check_file, check_size
 from datastore.store.columns import Columns
 from datastore.store.exact import ExactVectors
-from datastore.store.manifest import Manifest, SegmentRecord, read_manifest
+from datastore.store.generations import hold
+from datastore.store.manifest import Manifest, SegmentRecord
 from datastore.store.passages import PassageStore
 from datastore.store.segment import BM25, COLUMNS, PASSAGES, SEGMENTS_FOLDER, VECTORS
 from datastore.store.vectors import VectorFile
@@ -35,6 +36,8 @@ class Segment:
 class StoreReader:
     """The segments of one shard of a datastore, open for searching; thread-safe.
 
+    It holds its generation until it is closed: writers go on, and leave the files of this one alone.
+
     Args:
         path: the store's folder.
         shard: (index, count): which part of the segments to open, `0 <= index < count`.
@@ -48,16 +51,20 @@ class StoreReader:
 
     def __init__(self, path: Path, shard: tuple[int, int] = (0, 1), device: DeviceChoice = CPU) -> None:
         self.path = path
-        self.manifest: Manifest = read_manifest(path)
         self.shard = shard
-        records = shard_segments(self.manifest.segments, shard)
-        for file in [*(file for segment in records for file in segment.files), *_shared_files(self.manifest)]:
-            check_size(path, file)
-        for file in self._read_at_open(records):
-            check_file(path, file)
-        template = self.manifest.template
-        self.template: Template = load_template(self.manifest.index, path / template.path if template else None, device)
         with contextlib.ExitStack() as opened:
+            held = hold(path)
+            opened.callback(held.release)
+            self.manifest: Manifest = held.manifest
+            records = shard_segments(self.manifest.segments, shard)
+            for file in [*(file for segment in records for file in segment.files), *_shared_files(self.manifest)]:
+                check_size(path, file)
+            for file in self._read_at_open(records):
+                check_file(path, file)
+            template = self.manifest.template
+            self.template: Template = load_template(
+                self.manifest.index, path / template.path if template else None, device
+            )
             self.segments = [self._open_segment(record, opened) for record in records]
             vectors = [segment.vectors for segment in self.segments]
             self.vectors = ExactVectors(vectors, self.manifest.encoder.dimension)
