@@ -74,8 +74,17 @@ class Template(Protocol):
         """Encode the rows of a segment in order and write its codes; False where the exact vectors serve as codes."""
         ...
 
-    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
-        """The codes of these segments as one index."""
+    @property
+    def joins(self) -> bool:
+        """Whether opening takes time by the number of codes, so that an open index is worth keeping."""
+        ...
+
+    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile], first_row: int = 0) -> AnnIndex:
+        """The codes of these segments as one index.
+
+        Args:
+            first_row: of the first segment, where they come after others that are open: then only in main memory.
+        """
         ...
 
 

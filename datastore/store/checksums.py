@@ -79,3 +79,6 @@ class FilesCheck:
                 while self._left:
                     check_file(self._store, self._left[-1])
                     self._left.pop()
+
+    def close(self) -> None:
+        """Nothing is open."""
