@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 from rocksdict import (
     AccessType,
@@ -31,6 +32,7 @@ from rocksdict import (
 
 from datastore.documents import Passage, PassageName
 from datastore.errors import DataLoss, ResourceExhausted
+from datastore.store.checksums import MEND
 
 _BLOCK_BYTES = 16 << 10
 _WRITE_BUFFER_BYTES = 32 << 20
@@ -143,13 +145,48 @@ class PassageStore:
         for row, value in zip(rows, values, strict=True):
             if value is None:
                 raise DataLoss(f"{self._path} has no passage at row {row}", mend="run pergamon verify on the store")
-            try:
-                passages.append(Passage(**json.loads(value)))
-            except (ValueError, TypeError) as error:
-                raise DataLoss(
-                    f"{self._path}: row {row} cannot be decoded: {error}", mend="run pergamon verify on the store"
-                ) from None
+            passages.append(self._decoded(row, value))
         return passages
+
+    def _decoded(self, row: int, value: bytes) -> Passage:
+        try:
+            return Passage(**json.loads(value))
+        except (ValueError, TypeError) as error:
+            raise DataLoss(
+                f"{self._path}: row {row} cannot be decoded: {error}", mend="run pergamon verify on the store"
+            ) from None
+
+    def scan(self) -> Iterator[tuple[int, Passage]]:
+        """(row, passage) of all that the folder holds, by row: forty times the speed of `get`.
+
+        Raises:
+            DataLoss: a passage cannot be decoded. A damaged block can end the iteration, so count what comes.
+        """
+        for key, value in self._items(b"p"):
+            row = int.from_bytes(key[1:], "big")
+            yield row, self._decoded(row, value)
+
+    def scan_runs(self) -> Iterator[tuple[str, int, int]]:
+        """(document id, first row, number of passages) of all documents, by id in bytes."""
+        for key, value in self._items(b"d"):
+            try:
+                yield key[1:].decode(), *_RUN.unpack(value)
+            except (ValueError, struct.error) as error:
+                raise DataLoss(
+                    f"{self._path}: the document {key[1:]!r} cannot be decoded: {error}", mend=MEND
+                ) from None
+
+    def _items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        reading = ReadOptions()
+        reading.set_verify_checksums(True)
+        with _calls(self._path):
+            items = cast(Iterator[tuple[bytes, bytes]], self._db.items(from_key=prefix, read_opt=reading))
+        while True:
+            with _calls(self._path):
+                key, value = next(items, (b"", b""))
+            if not key.startswith(prefix):
+                return
+            yield key, value
 
     def find(self, names: Sequence[PassageName]) -> list[int | None]:
         """Row of each name, None where this segment does not hold it."""
@@ -179,4 +216,4 @@ def _calls(path: Path) -> Iterator[None]:
             raise ResourceExhausted(
                 f"no space left while writing {path}: {error}", mend="free some space and run again"
             ) from None
-        raise DataLoss(f"{path}: {error}", mend="restore the folder from a copy, or build the store again") from None
+        raise DataLoss(f"{path}: {error}", mend=MEND) from None
