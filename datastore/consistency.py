@@ -32,6 +32,7 @@ def disagreements(reader: StoreReader) -> Iterator[str]:
             yield from _passages(folder, record, segment)
             yield from _vectors(folder, segment, manifest.encoder.normalized)
             yield from _codes(folder, record, manifest.index)
+            yield from _deletions(reader.path, record, segment)
         except PergamonError as error:
             yield error.problem
         documents.append(_documents(segment))
@@ -112,6 +113,29 @@ def _codes(folder: Path, record: SegmentRecord, spec: IndexSpec) -> Iterator[str
         yield f"{path} does not have the rows {_some(wrong.tolist())} in {spec.copies} lists each"
 
 
+def _deletions(store: Path, record: SegmentRecord, segment: Segment) -> Iterator[str]:
+    """As many rows are deleted as the manifest says, and whole documents."""
+    if record.deletions is None:
+        return
+    path = store / record.deletions.file.path
+    deleted = record.passages - segment.live.count
+    if deleted != record.deletions.passages:
+        yield f"{path} deletes {deleted} passages; the manifest says {record.deletions.passages}"
+    gone = np.ones(record.passages, bool)
+    gone[segment.live.rows] = False
+    firsts = np.flatnonzero(segment.columns.table.column("chunk_index").to_numpy() == 0)
+    if not len(firsts) or firsts[0]:
+        return  # its passages are out of order, which is said already
+    documents = int(np.count_nonzero(gone[firsts]))
+    if documents != record.deletions.documents:
+        yield f"{path} deletes {documents} documents; the manifest says {record.deletions.documents}"
+    parts = np.cumsum(np.isin(np.arange(record.passages), firsts)) - 1
+    torn = np.flatnonzero(np.bincount(parts, gone) % np.bincount(parts))
+    if len(torn):
+        names = segment.columns.names(firsts[torn])
+        yield f"{path} deletes parts of the documents {_some(name.document_id for name in names)}"
+
+
 @dataclass(frozen=True, slots=True)
 class _Documents:
     """Documents of a segment that can be found: aligned arrays."""
@@ -123,7 +147,7 @@ class _Documents:
 
 def _documents(segment: Segment) -> _Documents:
     chunks = segment.columns.table.column("chunk_index").to_numpy()
-    rows = np.flatnonzero(chunks == 0)
+    rows = np.intersect1d(np.flatnonzero(chunks == 0), segment.live.rows)
     names = segment.columns.names(rows)
     hashes = [xxhash.xxh3_64_intdigest(name.document_id.encode()) for name in names]
     return _Documents(rows, np.array(hashes, np.uint64))

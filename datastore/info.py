@@ -34,6 +34,9 @@ class StoreInfo:
     words: int
     tokens: int
     truncated_passages: int
+    deleted_documents: int
+    """Until `compact`, words, tokens, truncated passages and bytes are those of deleted documents, too."""
+    deleted_passages: int
     rejected: int
     segments: int
     encoder: EncoderFingerprint
@@ -66,7 +69,7 @@ def describe_store(store: Path) -> StoreInfo:
         by_part[part] += record.bytes
     total = sum(by_part.values())
     settings = manifest.config.bm25
-    plan = search_plan(manifest.index, manifest.passages)
+    plan = search_plan(manifest.index, manifest.rows)
     return StoreInfo(
         store=str(store),
         datastore_id=manifest.datastore_id,
@@ -78,13 +81,15 @@ def describe_store(store: Path) -> StoreInfo:
         words=sum(segment.words for segment in manifest.segments),
         tokens=sum(segment.tokens for segment in manifest.segments),
         truncated_passages=sum(segment.truncated_passages for segment in manifest.segments),
+        deleted_documents=sum(segment.documents for segment in manifest.segments) - manifest.documents,
+        deleted_passages=manifest.rows - manifest.passages,
         rejected=manifest.rejects.total,
         segments=len(manifest.segments),
         encoder=manifest.encoder,
         metric=manifest.metric,
         index=manifest.index.describe(),
         index_reason=manifest.index.reason,
-        index_memory_bytes=index_bytes(manifest.index, manifest.passages),
+        index_memory_bytes=index_bytes(manifest.index, manifest.rows),
         operating_curve=manifest.operating_curve,
         bm25={"analyzer": settings.analyzer, "k1": settings.k1, "b": settings.b},
         bytes_by_part=by_part,

@@ -15,6 +15,8 @@ from datastore.ann.spec import IndexSpec
 from datastore.ann.sweep import OnProgress, OpenIndex, Sample, measure_curves
 from datastore.encoders.registry import Encoder, open_query_encoder
 from datastore.errors import InvalidArgument
+from datastore.filters.survivors import Survivors, joined
+from datastore.store.deletions import read_live
 from datastore.store.exact import ExactVectors
 from datastore.store.generations import writing
 from datastore.store.manifest import Manifest, SegmentRecord, publish, succeeding
@@ -116,7 +118,10 @@ def measure(
             opened.enter_context(VectorFile(folder / VECTORS, record.passages, spec.dimension))
             for folder, record in zip(folders, records, strict=True)
         ]
-        passages = sum(file.rows for file in files)
+        live = None
+        if any(record.deletions for record in records):
+            live = joined([read_live(store, record) for record in records])
+        passages = sum(record.live_passages for record in records)
         ks = sorted(set(options.ks))
         if ks[-1] >= passages:
             raise InvalidArgument(
@@ -126,7 +131,7 @@ def measure(
             )
         template = load_template(spec, store / manifest.template.path if manifest.template else None)
         index = template.open([folder / spec.codes_name for folder in folders], files)
-        asked = _sample_passages(files, spec, options) if sample is None else sample
+        asked = _sample_passages(files, spec, options, live) if sample is None else sample
         return OperatingCurve(
             source="passages" if sample is None else "queries",
             queries=len(asked.vectors),
@@ -134,7 +139,7 @@ def measure(
             generation=manifest.generation,
             passages=manifest.passages,
             measured_passages=passages,
-            curves=measure_curves(OpenIndex(spec, index, files), asked, ks, on_progress),
+            curves=measure_curves(OpenIndex(spec, index, files, live), asked, ks, on_progress),
         )
 
 
@@ -146,14 +151,18 @@ def _sampled_segments(segments: Sequence[SegmentRecord], options: TuneOptions) -
         if passages >= options.max_passages:
             break
         chosen.append(position)
-        passages += segments[position].passages
+        passages += segments[position].live_passages
     return [segments[position] for position in sorted(chosen)]
 
 
-def _sample_passages(files: Sequence[VectorFile], spec: IndexSpec, options: TuneOptions) -> Sample:
-    total = sum(file.rows for file in files)
+def _sample_passages(
+    files: Sequence[VectorFile], spec: IndexSpec, options: TuneOptions, live: Survivors | None
+) -> Sample:
+    total = sum(file.rows for file in files) if live is None else live.count
     generator = np.random.default_rng(options.seed)
     rows = np.sort(generator.choice(total, min(options.queries, total), replace=False))
+    if live is not None:
+        rows = live.rows[rows]
     return Sample(ExactVectors(files, spec.dimension).read(rows), rows)
 
 

@@ -28,30 +28,13 @@ def sums_path(vectors: Path) -> Path:
     return vectors.with_suffix(".xxh3")
 
 
-class BlockSumsWriter:
-    """Takes the bytes of a vectors file as they come and writes the checksums of its blocks."""
-
-    def __init__(self, vectors: Path, row_bytes: int) -> None:
-        self._path = sums_path(vectors)
-        self._block_bytes = max(BLOCK_ROWS * row_bytes, 1)
-        self._rest = b""
-        self._sums: list[int] = []
-
-    def add(self, data: bytes) -> None:
-        data = self._rest + data
-        whole = len(data) - len(data) % self._block_bytes
-        view = memoryview(data)
-        self._sums += [
-            xxhash.xxh3_64_intdigest(view[start : start + self._block_bytes])
-            for start in range(0, whole, self._block_bytes)
-        ]
-        self._rest = data[whole:]
-
-    def close(self) -> None:
-        """Write the file."""
-        if self._rest:
-            self._sums.append(xxhash.xxh3_64_intdigest(self._rest))
-        self._path.write_bytes(np.array(self._sums, _SUM).tobytes())
+def write_block_sums(vectors: Path, row_bytes: int) -> None:
+    """Write the checksums of a finished vectors file beside it."""
+    sums = []
+    with vectors.open("rb") as file:
+        while block := file.read(BLOCK_ROWS * row_bytes):
+            sums.append(xxhash.xxh3_64_intdigest(block))
+    sums_path(vectors).write_bytes(np.array(sums, _SUM).tobytes())
 
 
 class BlockSums:

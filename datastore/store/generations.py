@@ -20,6 +20,7 @@ from pathlib import Path
 from datastore.errors import PergamonError
 from datastore.store.lock import write_lock
 from datastore.store.manifest import (
+    DELETIONS_FOLDER,
     GENERATIONS_FOLDER,
     MANIFEST_NAME,
     Manifest,
@@ -31,8 +32,10 @@ from datastore.store.manifest import (
 )
 from datastore.store.refusals import storage_errors
 from datastore.store.segment import SEGMENTS_FOLDER
+from datastore.tasks.workspace import WORK_FOLDER
 
-DELETIONS_FOLDER = "deletions"
+FAILED_REJECTS = "rejects-failed.jsonl"
+"""What was left out of an input that was refused for it, until the next writer begins."""
 
 _OURS = re.compile(r"rejects-\d+\.jsonl|template(-\d+)?\.(faiss|npz)|manifest\.json\.tmp")
 """Names in the store's folder that writers make, beside folders; whatever else lies there is somebody's."""
@@ -112,6 +115,7 @@ def writing(store: Path) -> Iterator[Manifest]:
         if not generation_path(store, manifest.generation).exists():
             keep_copy(store, manifest.generation, data)
         collect(store)
+        _remove(store / FAILED_REJECTS)
         try:
             yield manifest
         finally:
@@ -174,6 +178,7 @@ def _remove_unnamed(store: Path, named: set[str]) -> None:
     for path in _entries(store):
         if path.name not in named and _OURS.fullmatch(path.name):
             _remove(path)
+    _remove(store / WORK_FOLDER)  # a build that was killed once it had published
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from datastore.ann.drift import Drift
 from datastore.ann.operating_curve import OperatingCurve
 from datastore.ann.spec import IndexSpec
 from datastore.config import BuildConfig
@@ -25,10 +26,12 @@ from datastore.store.durable import fsync_path, replace_file
 
 MANIFEST_NAME = "manifest.json"
 GENERATIONS_FOLDER = "generations"
+DELETIONS_FOLDER = "deletions"
 FORMAT_NAME = "pergamon"
 FORMAT_VERSION = 1
-SUPPORTED_FEATURES = frozenset({"ivf-pq4", "ivf-rabitq"})
-"""Features that a store may require of its reader beyond the base format; version 1 has none yet."""
+DELETIONS_FEATURE = "deletions"
+SUPPORTED_FEATURES = frozenset({DELETIONS_FEATURE, "ivf-pq4", "ivf-rabitq"})
+"""Features that a store may require of its reader beyond the base format."""
 
 _CHECKSUM_NAME = "manifest_xxh3_128"
 _NO_CHECKSUM = "0" * 32
@@ -37,8 +40,21 @@ _CHECKSUM_FIELD = re.compile(rf'"{_CHECKSUM_NAME}": "([0-9a-f]{{32}})"'.encode()
 
 
 @dataclass(frozen=True, slots=True)
+class Deletions:
+    """Rows of a segment that are deleted: its files still have them, no search finds them."""
+
+    file: FileRecord
+    """See `datastore.store.deletions`."""
+    passages: int
+    documents: int
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentRecord:
-    """One immutable segment. Row `r` of every file is passage `r`, `0 <= r < passages`."""
+    """One immutable segment. Row `r` of every file is passage `r`, `0 <= r < passages`.
+
+    Counts are of all rows, deleted ones too.
+    """
 
     segment_id: str
     passages: int
@@ -49,6 +65,15 @@ class SegmentRecord:
     truncated_passages: int
     """Passages longer than the encoder reads; their tail has no part in the vector, but is found by BM25."""
     files: tuple[FileRecord, ...]
+    deletions: Deletions | None = None
+
+    @property
+    def live_passages(self) -> int:
+        return self.passages - (self.deletions.passages if self.deletions else 0)
+
+    @property
+    def live_documents(self) -> int:
+        return self.documents - (self.deletions.documents if self.deletions else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +108,28 @@ class Manifest:
     required_features: tuple[str, ...] = ()
     operating_curve: OperatingCurve | None = None
     """What recall costs; None where it was not measured, as with an index that is exact anyway."""
+    drift: Drift | None = None
+    """How well the index fits what was added since its training; None where nothing was, or it has no lists."""
 
     @property
     def passages(self) -> int:
-        return sum(segment.passages for segment in self.segments)
+        """That can be found: deleted ones are not counted."""
+        return sum(segment.live_passages for segment in self.segments)
 
     @property
     def documents(self) -> int:
-        return sum(segment.documents for segment in self.segments)
+        """That can be found."""
+        return sum(segment.live_documents for segment in self.segments)
+
+    @property
+    def rows(self) -> int:
+        """Passages that the segments hold, deleted ones too."""
+        return sum(segment.passages for segment in self.segments)
 
     def files(self) -> list[FileRecord]:
         """Every file of this generation but the manifest itself."""
         records = [record for segment in self.segments for record in segment.files]
+        records += [segment.deletions.file for segment in self.segments if segment.deletions]
         return records + [record for record in (self.template, self.rejects.file) if record is not None]
 
 
@@ -108,7 +143,10 @@ def generation_path(store: Path, generation: int) -> Path:
 
 def succeeding(manifest: Manifest, **changes: Any) -> Manifest:
     """The generation after `manifest`: the same but for `changes`, made now by this program."""
-    return replace(manifest, generation=manifest.generation + 1, created=utc_now(), writer=our_name(), **changes)
+    changed = replace(manifest, generation=manifest.generation + 1, created=utc_now(), writer=our_name(), **changes)
+    deleted = any(segment.deletions for segment in changed.segments)
+    features = (*changed.index.required_features, *([DELETIONS_FEATURE] if deleted else []))
+    return replace(changed, required_features=features)
 
 
 def utc_now() -> str:

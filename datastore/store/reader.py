@@ -14,8 +14,11 @@ from datastore.bm25.index import Bm25Index, Bm25Segment
 from datastore.devices import CPU, DeviceChoice
 from datastore.errors import InvalidArgument, PergamonError
 from datastore.filters.cache import SurvivorsCache
+from datastore.filters.predicate import Predicate
+from datastore.filters.survivors import Survivors, joined
 from datastore.store.checksums import FileRecord, FilesCheck, check_file, check_size
 from datastore.store.columns import Columns
+from datastore.store.deletions import read_live
 from datastore.store.exact import ExactVectors
 from datastore.store.generations import hold
 from datastore.store.manifest import Manifest, SegmentRecord
@@ -34,6 +37,15 @@ class Segment:
     vectors: VectorFile
     columns: Columns
     filters: SurvivorsCache
+    live: Survivors
+    """The rows that are not deleted."""
+
+    def survivors(self, where: Predicate | None) -> Survivors:
+        """The rows that a search may find: for which the filter is true, and which are not deleted."""
+        if where is None:
+            return self.live
+        found = self.filters.survivors(where)
+        return found if self.live.count == self.live.passages else found & self.live
 
 
 class StoreReader:
@@ -47,7 +59,7 @@ class StoreReader:
         device: where the codes are searched.
         previous: an open reader of the same shard, at another generation: what both have is not opened again, and
             codes that are joined stay joined, with those of new segments beside them. It may be closed before this one.
-        joined: join the codes of all segments all the same.
+        join_all: join the codes of all segments all the same.
 
     Raises:
         FailedPrecondition, ResourceExhausted: a device that was asked for is not there, or too small.
@@ -62,7 +74,7 @@ class StoreReader:
         device: DeviceChoice = CPU,
         *,
         previous: StoreReader | None = None,
-        joined: bool = False,
+        join_all: bool = False,
     ) -> None:
         self._parts: Parts = Parts() if previous is None else previous._parts
         self.path = path
@@ -82,12 +94,18 @@ class StoreReader:
                 self._check(record, self.manifest.index.codes_name, opened)()
             codes = [self._folder(record) / self.manifest.index.codes_name for record in records]
             keys = [(record.segment_id, record.files) for record in records]
-            self.groups = open_groups(self.template, keys, codes, vectors, () if joined and len(groups) > 1 else groups)
+            self.groups = open_groups(
+                self.template, keys, codes, vectors, () if join_all and len(groups) > 1 else groups
+            )
             self.ann: AnnIndex = join_groups(self.groups, self.manifest.index)
             """Rows count on from segment to segment, as in `vectors`."""
             self.bm25 = self._open_bm25(records, opened, check=True) if records else None
             self.bm25_whole = self.bm25 if len(records) == len(self.manifest.segments) else self._open_whole(opened)
             """The BM25 index of the whole datastore, for its statistics; None where not all segments lie here."""
+            self.live: Survivors | None = None
+            """The rows that are not deleted, counting on from segment to segment; None where none is."""
+            if any(record.deletions for record in records):
+                self.live = joined([segment.live for segment in self.segments])
             self._opened = opened.pop_all()
 
     def _template(self, previous: StoreReader | None, device: DeviceChoice) -> tuple[Template, tuple[Group, ...]]:
@@ -108,6 +126,17 @@ class StoreReader:
         files = [file for file in record.files if file.path == path or file.path.startswith(f"{path}/")]
         key = (f"check {name}", record.segment_id, record.files)
         return self._parts.hold(key, partial(FilesCheck, self.path, files), opened)
+
+    @property
+    def live_passages(self) -> int:
+        """Of the shard: what a search goes over."""
+        return sum(segment.live.count for segment in self.segments)
+
+    def accept(self, where: Predicate | None) -> list[Survivors] | None:
+        """The rows of each segment that a search may find; None for all."""
+        if where is None and self.live is None:
+            return None
+        return [segment.survivors(where) for segment in self.segments]
 
     def _folder(self, record: SegmentRecord) -> Path:
         return self.path / SEGMENTS_FOLDER / record.segment_id
@@ -154,7 +183,8 @@ class StoreReader:
         passages = part(PASSAGES, lambda: PassageStore(folder / PASSAGES))
         self._check(record, COLUMNS, opened)()
         filters = part(COLUMNS, lambda: SurvivorsCache(Columns(folder / COLUMNS, rows)))
-        return Segment(record.segment_id, passages, vectors, filters.columns, filters)
+        live = read_live(self.path, record)
+        return Segment(record.segment_id, passages, vectors, filters.columns, filters, live)
 
     def close(self) -> None:
         """Let go of everything; what another reader has in common with this one stays open for that."""

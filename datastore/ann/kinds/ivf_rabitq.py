@@ -26,7 +26,7 @@ from datastore.ann.kinds.covering import ListRows, covering_lists
 from datastore.ann.kinds.gpu import Gpus
 from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import MEND, faiss, give_back_memory, merged, pointer, search_lists, use_threads
-from datastore.ann.kinds.list_file import Entries
+from datastore.ann.kinds.list_file import Entries, renumbered
 from datastore.ann.kinds.on_gpus import assigner, for_building, place
 from datastore.ann.kinds.packed_lists import BLOCK, packed_lists
 from datastore.ann.kinds.probing import ranks
@@ -125,6 +125,14 @@ class IvfRabitqTemplate:
         ).write(path, self._spec)
         return True
 
+    def nearest_products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._coarse.search(vectors @ self._rotation.T, 1)[0][:, 0]
+
+    def write_merged(self, paths: Sequence[Path], passages: Sequence[int], rows: NDArray[np.int64], path: Path) -> bool:
+        with JoinedLists(paths, passages, self._spec) as joined:
+            renumbered(joined, rows).write(path, self._spec)
+        return True
+
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile], first_row: int = 0) -> AnnIndex:
         rows = [file.rows for file in vectors]
         with JoinedLists(paths, rows, self._spec, first_row) as joined:
@@ -162,20 +170,13 @@ class IvfRabitqIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         use_threads(1)
         rotated = queries @ self._rotation
-        return self._search(rotated, depth, self._probes(rotated, nprobe, accept), accept)
+        return self._search(rotated, depth, self._coarse.probes(rotated, min(nprobe, self._spec.nlist)), accept)
 
     def probes(
         self, queries: NDArray[np.float32], nprobe: int, accept: NDArray[np.uint8] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         use_threads(1)
-        return self._probes(queries @ self._rotation, nprobe, accept)
-
-    def _probes(
-        self, rotated: NDArray[np.float32], nprobe: int, accept: NDArray[np.uint8] | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        # What a filter leaves may lie in any list, however much nearer others are.
-        find = self._coarse.probes if accept is None else self._coarse.search
-        return find(rotated, min(nprobe, self._spec.nlist))
+        return self._coarse.probes(queries @ self._rotation, min(nprobe, self._spec.nlist))
 
     def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int32]:
         return self._list_rows.count(accept, self._spec.nlist)
