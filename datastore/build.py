@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,7 @@ _BUILD_FILES = (
 )
 
 OnNote = Callable[[str], None]
+_ANOTHER_LOOK_S = 0.2
 
 
 def build(
@@ -148,7 +150,11 @@ def _run(workspace: Workspace, stage: Stage, executor: Executor, tally: Tally, t
             tally.done(done_step(workspace, stage, number))
         else:
             missing.append(number)
-    executor.run(stage, missing, tally.step)
+    while missing:
+        executor.run(stage, missing, tally.step)
+        missing = [number for number in missing if not is_done(workspace, stage, number)]
+        if missing:  # a worker of a build that was killed is at them, for the moment that it takes to end
+            time.sleep(_ANOTHER_LOOK_S)
 
 
 def _publish(workspace: Workspace, plan: BuildPlan, decided: Decided, tally: Tally) -> Manifest:

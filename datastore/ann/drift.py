@@ -33,7 +33,7 @@ class Drift:
     def retrain(self) -> str:
         """Why `compact --retrain` is due; empty where it is not."""
         if self.added_passages >= (RETRAIN_GROWTH - 1) * max(self.trained_passages, 1):
-            return f"the index was trained for {self.trained_passages} passages, and {self.added_passages} were added since"
+            return f"the index was trained over {self.trained_passages} passages, and {self.added_passages} came since"
         if self.ratio >= RETRAIN_RATIO and self.added_passages >= _LEAST_ADDED * self.trained_passages:
             return f"what was added lies {self.ratio:.2f} times as far from its lists as what the index was trained on"
         return ""

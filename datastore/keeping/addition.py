@@ -128,9 +128,11 @@ class _Adding:
             self._check_input(inputs, rejects, admission)
             documents.delete(admission.places)
             old = documents.write(self._generation)
+        if not new:  # the datastore has them all
+            return Addition(
+                manifest, 0, 0, 0, admission.known, RejectSummary(rejects.total, dict(rejects.by_reason), None), 0
+            )
         summary = self._summarize(rejects)
-        if not new:
-            return Addition(manifest, 0, 0, 0, admission.known, summary, 0)
         template = self._template()
         for record in new:
             write_codes(store, manifest.index, template, record)
@@ -181,8 +183,16 @@ class _Adding:
         kept = [record for position, record in enumerate(records) if position not in gone]
         for number, group in enumerate(groups, written):
             members = [records[position] for position in group]
-            analyzer = manifest.config.bm25.analyzer
-            kept.append(merge_segments(self._store, members, self._name(number), manifest.index, analyzer, template))
+            kept.append(
+                merge_segments(
+                    self._store,
+                    members,
+                    self._name(number),
+                    spec=manifest.index,
+                    analyzer=manifest.config.bm25.analyzer,
+                    template=template,
+                )
+            )
         return kept, len(gone)
 
     def _check_input(self, inputs: Sequence[str], rejects: Rejects, admission: _StoreAdmission) -> None:

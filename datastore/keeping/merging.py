@@ -28,6 +28,7 @@ def merge_segments(
     store: Path,
     records: Sequence[SegmentRecord],
     segment_id: str,
+    *,
     spec: IndexSpec,
     analyzer: str,
     template: Template | None,

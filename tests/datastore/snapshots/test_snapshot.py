@@ -93,7 +93,7 @@ def test_files_are_linked_and_writers_leave_them_alone(flat_store: Path, tmp_pat
     report = snapshot(flat_store, str(tmp_path / "copy"))
     assert (report.files_linked, report.bytes_sent) == (report.files, 0)
     name = "segments/00000001-000000/vectors.f16"
-    assert os.path.samefile(flat_store / name, tmp_path / "copy" / name)
+    assert (flat_store / name).samefile(tmp_path / "copy" / name)
     before = contents(tmp_path / "copy")
     delete(flat_store, document_ids=["d3"])
     add(flat_store, [more(tmp_path, 0)])
