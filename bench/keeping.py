@@ -183,8 +183,8 @@ def report(figures: dict[str, Any], machine: dict[str, Any], rows: int) -> str:
     lines = [
         f"# Keeping a datastore of {rows:,} passages",
         "",
-        "Made by `python -m bench.keeping`. Vectors are looked up, not encoded: shares of the build's time are at their "
-        "highest.",
+        "Made by `python -m bench.keeping`. Vectors are looked up, not encoded: shares of the build's time are at "
+        "their highest.",
         "",
         f"- machine: {machine['cpu']}, {machine['logical_cpus']} logical processors, {machine['memory_gib']} GiB",
         "",

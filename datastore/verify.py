@@ -14,6 +14,7 @@ from datastore.ann.sweep import OpenIndex, Sample, recall_at
 from datastore.consistency import disagreements
 from datastore.errors import DataLoss, InvalidArgument, PergamonError
 from datastore.store.checksums import FileRecord, check_file
+from datastore.store.generations import is_held
 from datastore.store.lock import LOCK_NAME
 from datastore.store.manifest import (
     GENERATIONS_FOLDER,
@@ -62,7 +63,7 @@ class VerifyReport:
     orphans: tuple[str, ...]
     """Files that no generation names: harmless, left by a writer that died."""
     old_generations: tuple[int, ...] = ()
-    """Superseded ones that are not yet collected; their files are compared, too."""
+    """Superseded ones that readers hold; their files are compared, too."""
     recall: SampledRecall | None = None
 
 
@@ -101,14 +102,14 @@ def verify(
         files=len(records) + len(older) + 1,
         bytes=sum(record.bytes for record in [*records.values(), *older.values()]),
         problems=tuple(problems),
-        orphans=_orphans(store, [*records, *older]),
+        orphans=_orphans(store, [*records, *older, *(_copy_name(generation) for generation in kept)]),
         old_generations=tuple(sorted(kept.keys() - {manifest.generation})),
         recall=recall,
     )
 
 
 def _kept_generations(store: Path, manifest: Manifest) -> tuple[dict[int, Manifest], list[str]]:
-    """Number -> manifest of every generation that lies in the store, and what is wrong with the others' copies."""
+    """Number -> manifest of the current generation and those that readers hold; and what is wrong with the copies."""
     kept: dict[int, Manifest] = {}
     problems = []
     for path in sorted((store / GENERATIONS_FOLDER).glob("*.json")):
@@ -127,8 +128,8 @@ def _kept_generations(store: Path, manifest: Manifest) -> tuple[dict[int, Manife
             problems.append(f"{path} differs from {store / MANIFEST_NAME}, of the same generation")
         elif copy.datastore_id != manifest.datastore_id:
             problems.append(f"{path} is of another datastore, {copy.datastore_id}; this is {manifest.datastore_id}")
-        else:
-            kept[copy.generation] = copy
+        elif copy.generation == manifest.generation or is_held(path):
+            kept[copy.generation] = copy  # of others, a writer may have removed a part already
     return kept, problems
 
 
@@ -201,4 +202,8 @@ def _setting(manifest: Manifest, k: int) -> tuple[Setting, float | None, float]:
 def _orphans(store: Path, named: Iterable[str]) -> tuple[str, ...]:
     known = {*named, MANIFEST_NAME, LOCK_NAME}
     found = (path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file())
-    return tuple(sorted(path for path in found if path not in known and not path.startswith(f"{GENERATIONS_FOLDER}/")))
+    return tuple(sorted(path for path in found if path not in known))
+
+
+def _copy_name(generation: int) -> str:
+    return generation_path(Path(), generation).as_posix()

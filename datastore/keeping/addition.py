@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from datastore.ann.index import Template, check_device, load_template
+from datastore.ann.index import Template, check_device
 from datastore.config import segment_limit
 from datastore.devices import AUTO, DeviceChoice
 from datastore.documents import Document
 from datastore.encoders.registry import Encoder, open_query_encoder
 from datastore.errors import InvalidArgument
-from datastore.indexing import write_codes
+from datastore.indexing import open_template, write_codes
 from datastore.keeping.documents import Place, StoredDocuments
 from datastore.keeping.drift import measured
 from datastore.keeping.merging import merge_segments
@@ -171,8 +171,7 @@ class _Adding:
         )
 
     def _template(self) -> Template:
-        file = self._manifest.template
-        return load_template(self._manifest.index, self._store / file.path if file else None, self._device)
+        return open_template(self._store, self._manifest, self._device)
 
     def _merge(self, records: list[SegmentRecord], template: Template, written: int) -> tuple[list[SegmentRecord], int]:
         """The segments after what the policy says was merged, and how many became part of others."""

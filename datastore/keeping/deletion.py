@@ -17,7 +17,7 @@ from datastore.keeping.documents import StoredDocuments
 from datastore.store.columns import Columns
 from datastore.store.generations import writing
 from datastore.store.manifest import Manifest, SegmentRecord, publish, succeeding
-from datastore.store.segment import COLUMNS, SEGMENTS_FOLDER
+from datastore.store.segment import COLUMNS, SEGMENTS_FOLDER, check_part
 
 _BATCH = 1024
 _NAMED = 5
@@ -107,6 +107,7 @@ def _mark_matching(store: Path, manifest: Manifest, documents: StoredDocuments, 
 
 @contextlib.contextmanager
 def _columns(store: Path, record: SegmentRecord) -> Iterator[Columns]:
+    check_part(store, record, COLUMNS)
     columns = Columns(store / SEGMENTS_FOLDER / record.segment_id / COLUMNS, record.passages)
     try:
         yield columns

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import struct
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,7 @@ _BLOCK_BYTES = 16 << 10
 _WRITE_BUFFER_BYTES = 32 << 20
 _NO_SPACE = ("No space left on device", "Disk quota exceeded", "File too large")
 _BINDING_NOTE = "rocksdict-config.json"
+_SALVAGED_TOGETHER = 256
 _RUN = struct.Struct(">QI")
 
 
@@ -208,6 +210,41 @@ class PassageStore:
 
     def close(self) -> None:
         self._db.close()
+
+
+def salvaged(path: Path, rows: int) -> Iterator[tuple[int, Passage]]:
+    """(row, passage) of all of a damaged folder of so many rows that can be read, by row."""
+    with tempfile.TemporaryDirectory(prefix="pergamon-") as folder:
+        try:
+            store = PassageStore(path)
+        except DataLoss:  # RocksDB makes its own files anew from the tables that it finds
+            copy = Path(folder, "copy")
+            if not path.is_dir():
+                return
+            shutil.copytree(path, copy)
+            try:
+                with _calls(path):
+                    Rdict.repair(str(copy), _options())
+                store = PassageStore(copy)
+            except DataLoss:
+                return
+        try:
+            for start in range(0, rows, _SALVAGED_TOGETHER):
+                yield from _readable(store, range(start, min(start + _SALVAGED_TOGETHER, rows)))
+        finally:
+            store.close()
+
+
+def _readable(store: PassageStore, rows: range) -> Iterator[tuple[int, Passage]]:
+    try:
+        found = store.get(rows)
+    except DataLoss:
+        if len(rows) > 1:
+            middle = len(rows) // 2
+            yield from _readable(store, rows[:middle])
+            yield from _readable(store, rows[middle:])
+        return
+    yield from zip(rows, found, strict=True)
 
 
 @contextlib.contextmanager

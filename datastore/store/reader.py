@@ -24,7 +24,7 @@ from datastore.store.generations import hold
 from datastore.store.manifest import Manifest, SegmentRecord
 from datastore.store.parts import Part, Parts
 from datastore.store.passages import PassageStore
-from datastore.store.segment import BM25, COLUMNS, PASSAGES, SEGMENTS_FOLDER, VECTORS
+from datastore.store.segment import BM25, COLUMNS, PASSAGES, SEGMENTS_FOLDER, VECTORS, part_files
 from datastore.store.vectors import VectorFile
 
 
@@ -122,10 +122,8 @@ class StoreReader:
 
         Passages and exact vectors have checksums of their blocks instead, which are compared as they are read.
         """
-        path = f"{SEGMENTS_FOLDER}/{record.segment_id}/{name}"
-        files = [file for file in record.files if file.path == path or file.path.startswith(f"{path}/")]
         key = (f"check {name}", record.segment_id, record.files)
-        return self._parts.hold(key, partial(FilesCheck, self.path, files), opened)
+        return self._parts.hold(key, partial(FilesCheck, self.path, part_files(record, name)), opened)
 
     @property
     def live_passages(self) -> int:

@@ -101,7 +101,7 @@ def verify(
         for orphan in report.orphans:
             typer.echo(f"note: {store / orphan} belongs to no generation", err=True)
         for generation in report.old_generations:
-            typer.echo(f"note: generation {generation} is not collected yet", err=True)
+            typer.echo(f"note: generation {generation} is held by a reader", err=True)
         for problem in report.problems[1:]:
             typer.echo(f"damaged: {problem}", err=True)
         if report.recall is not None:
