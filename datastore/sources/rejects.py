@@ -12,6 +12,7 @@ from typing import BinaryIO, Literal
 from datastore.errors import InvalidArgument
 
 Reason = Literal[
+    # What no document can be made of.
     "not UTF-8",
     "not JSON",
     "not an object",
@@ -23,6 +24,23 @@ Reason = Literal[
     "too large",
     "damaged archive",
     "not Python",
+    # What cleaning leaves out, where it is asked to (`datastore/cleaning/`).
+    "word count",
+    "word length",
+    "symbols",
+    "bullet lines",
+    "ellipsis lines",
+    "alphabetic words",
+    "stop words",
+    "repeated lines",
+    "repeated n-grams",
+    "unpunctuated lines",
+    "short lines",
+    "language",
+    "classifier",
+    "contaminated",
+    "exact duplicate",
+    "near duplicate",
 ]
 
 EXCERPT_CHARACTERS = 200
