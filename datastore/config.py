@@ -43,6 +43,10 @@ def _memory(value: object) -> object:
     return parse_bytes(value, "index.memory") if isinstance(value, str) else value
 
 
+def _task_bytes(value: object) -> object:
+    return parse_bytes(value, "input.task_bytes") if isinstance(value, str) else value
+
+
 @dataclass(frozen=True, slots=True)
 class IndexConfig:
     __pydantic_config__ = _STRICT
@@ -79,6 +83,14 @@ class InputConfig:
     max_rejected_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """The build fails when more than this share of all input records is rejected."""
     max_document_bytes: Annotated[int, Field(ge=1024, le=1 << 32)] = 64 << 20
+    """A larger record or file is rejected; of a compressed one, what comes out of it counts."""
+    text_field: Annotated[str, Field(min_length=1)] = "text"
+    """Where records (JSON Lines, Parquet, datasets) keep their text."""
+    id_field: Annotated[str, Field(min_length=1)] | None = None
+    """Where they keep their id; None takes the first of `_id` and `id` that is there."""
+    title_field: Annotated[str, Field(min_length=1)] = "title"
+    task_bytes: Annotated[int, Field(ge=1), BeforeValidator(_task_bytes)] | None = None
+    """Bytes of input in a task, as a number or as `64MiB`; None takes a 64th of the input, 4 to 256 MiB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import PurePosixPath
+from typing import BinaryIO, NamedTuple
 
 import zstandard
 
-from datastore.errors import DataLoss
+from datastore.sources.places import open_bytes, size_of, unreadable
 from datastore.sources.rejects import EXCERPT_CHARACTERS, RefusedError
 
 _BLOCK_BYTES = 1 << 16
+_COUNTED_BYTES = 1 << 20
 _ZSTD_INPUT_BYTES = 1 << 10
 """A zstd block of 4 bytes can expand to 128 KiB, and all that an input expands to is returned at once: at most 32 MiB
 for this many bytes."""
@@ -28,8 +29,49 @@ class Line(NamedTuple):
     refused: RefusedError | None = None
 
 
-def read_lines(path: Path, max_bytes: int) -> Iterator[Line]:
-    """The lines of `path`, decompressed by its suffix (`.gz`, `.zst`, several members or frames too).
+class Span(NamedTuple):
+    """Some lines of a plain file: those that begin in the bytes `start` … `stop` (exclusive)."""
+
+    start: int
+    stop: int
+    first: int
+    """The number of the first of them."""
+
+
+def cut_lines(location: str, target_bytes: int) -> Iterator[Span]:
+    """A plain file in spans of whole lines, each the shortest of at least `target_bytes`, but for the last.
+
+    A file that is not larger comes whole, and is not read. A larger one is read once, to count its lines: so a line has
+    the same number, and a document without an id the same generated one, however the file is cut.
+
+    Raises:
+        DataLoss: the file cannot be read.
+    """
+    try:
+        size = size_of(location)
+        if size <= target_bytes:
+            yield Span(0, size, 1)
+            return
+        start = offset = 0
+        first = number = 1
+        with open_bytes(location) as file:
+            while block := file.read(_COUNTED_BYTES):
+                at = 0
+                while (feed := block.find(b"\n", max(at, start + target_bytes - offset - 1))) >= 0:
+                    number += block.count(b"\n", at, feed + 1)
+                    at = feed + 1
+                    yield Span(start, offset + at, first)
+                    start, first = offset + at, number
+                number += block.count(b"\n", at)
+                offset += len(block)
+        if start < offset:
+            yield Span(start, offset, first)
+    except OSError as error:
+        raise unreadable(location, error) from error
+
+
+def read_lines(location: str, max_bytes: int, span: Span | None = None) -> Iterator[Line]:
+    """The lines of a file, decompressed by its suffix (`.gz`, `.zst`, several members or frames too), or of a span.
 
     Lines end at a line feed and nowhere else. A longer line than `max_bytes` comes refused, with its beginning only.
     Where an archive is truncated or corrupt, the whole lines before the damage come first, then one refused line with
@@ -39,7 +81,7 @@ def read_lines(path: Path, max_bytes: int) -> Iterator[Line]:
     Raises:
         DataLoss: the file cannot be read (any more).
     """
-    number, size, held = 1, 0, bytearray()
+    number, size, held = span.first if span else 1, 0, bytearray()
 
     def hold(piece: bytes) -> None:
         nonlocal size
@@ -56,7 +98,7 @@ def read_lines(path: Path, max_bytes: int) -> Iterator[Line]:
         return Line(number, bytes(held), RefusedError("too large", f"{size} bytes; at most {max_bytes} are taken"))
 
     try:
-        for block in _DECOMPRESSORS.get(path.suffix.lower(), _read_plain)(path):
+        for block in _blocks(location, span):
             start = 0
             while (end := block.find(b"\n", start)) >= 0:
                 hold(block[start:end])
@@ -69,38 +111,50 @@ def read_lines(path: Path, max_bytes: int) -> Iterator[Line]:
         yield Line(number, bytes(held[:_KEPT_OF_TOO_LARGE]), RefusedError("damaged archive", detail))
         return
     except OSError as error:
-        raise DataLoss(
-            f"{path} cannot be read past line {number}: {error.strerror}", mend="make the file readable and run again"
-        ) from error
+        raise unreadable(location, error, f" past line {number}") from error
     if size:
         yield line()
 
 
-def _read_plain(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            yield block
+def _blocks(location: str, span: Span | None) -> Iterator[bytes]:
+    read = _DECOMPRESSORS.get(PurePosixPath(location).suffix.lower())
+    with open_bytes(location, span.start if span else 0) as file:
+        if read is not None:
+            yield from read(file)
+        else:
+            yield from _read_plain(file, span.stop - span.start if span else None)
 
 
-def _read_gzip(path: Path) -> Iterator[bytes]:
-    with gzip.open(path, "rb") as file:
+def _read_plain(file: BinaryIO, count: int | None) -> Iterator[bytes]:
+    while count != 0 and (block := file.read(_BLOCK_BYTES if count is None else min(_BLOCK_BYTES, count))):
+        yield block
+        count = None if count is None else count - len(block)
+    if count:
+        raise OSError(f"the file has become {count} bytes shorter since it was cut")
+
+
+def _read_gzip(compressed: BinaryIO) -> Iterator[bytes]:
+    with gzip.GzipFile(fileobj=compressed, mode="rb") as file:
         while block := file.read1(_BLOCK_BYTES):  # unlike read, keeps what it has when the archive breaks off
             yield block
 
 
-def _read_zstd(path: Path) -> Iterator[bytes]:
+def _read_zstd(compressed: BinaryIO) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor()
     frame = None
-    with path.open("rb") as file:
-        while data := file.read(_ZSTD_INPUT_BYTES):
-            while data:
-                frame = frame or decompressor.decompressobj()
-                yield frame.decompress(data)
-                data = frame.unused_data
-                if frame.eof:
-                    frame = None
+    while data := compressed.read(_ZSTD_INPUT_BYTES):
+        while data:
+            frame = frame or decompressor.decompressobj()
+            yield frame.decompress(data)
+            data = frame.unused_data
+            if frame.eof:
+                frame = None
     if frame is not None:
         raise EOFError("the file ends inside a zstd frame")
 
 
-_DECOMPRESSORS: dict[str, Callable[[Path], Iterator[bytes]]] = {".gz": _read_gzip, ".zst": _read_zstd}
+_DECOMPRESSORS: dict[str, Callable[[BinaryIO], Iterator[bytes]]] = {".gz": _read_gzip, ".zst": _read_zstd}
+
+
+def is_compressed(location: str) -> bool:
+    return PurePosixPath(location).suffix.lower() in _DECOMPRESSORS

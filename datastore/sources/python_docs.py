@@ -20,19 +20,30 @@ import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
+from datastore.config import InputConfig
 from datastore.documents import Document
 from datastore.errors import InvalidArgument, NotFound
-from datastore.sources.found import Found
+from datastore.sources.found import Found, Piece, whole
 from datastore.sources.python_compiled import COMPILED_MODULES, available_modules, compiled_entries
 from datastore.sources.python_source import Entry, ModuleFile, SourceReader, find_modules
 from datastore.sources.rejects import RefusedError, Rejects
 
+PREFIX = "pydoc:"
+
+
+class PythonDocs:
+    """Reads the documentation that an input such as `pydoc:json` names; its location is the input itself."""
+
+    pieces = staticmethod(whole)
+
+    def read(self, piece: Piece, rejects: Rejects, config: InputConfig) -> Iterator[Found]:
+        return Selection.parse(piece.location).read(rejects, config.max_document_bytes)
+
 
 @dataclass(frozen=True, slots=True)
-class PythonDocs:
-    PREFIX: ClassVar[str] = "pydoc:"
+class Selection:
+    """What of the documentation is wanted."""
 
     modules: tuple[str, ...] = ()
     """Only these and what is below them; empty means everything."""
@@ -40,14 +51,14 @@ class PythonDocs:
     """At most this many documents."""
 
     @classmethod
-    def parse(cls, value: str) -> PythonDocs:
-        """The source that an input such as `pydoc:100,json` means.
+    def parse(cls, value: str) -> Selection:
+        """What an input such as `pydoc:100,json` means.
 
         Raises:
             InvalidArgument: the limit is 0, or there are two.
             NotFound: the library has no such module.
         """
-        items = [item.strip() for item in value.removeprefix(cls.PREFIX).split(",") if item.strip()]
+        items = [item.strip() for item in value.removeprefix(PREFIX).split(",") if item.strip()]
         limits = [int(item) for item in items if item.isdecimal()]
         if len(limits) > 1 or 0 in limits:
             raise InvalidArgument(
@@ -131,4 +142,4 @@ def _document(entry: Entry) -> Document:
         identifier = f"topic:{entry.name}"
         if set(underline) in ({"*"}, {"="}, {"-"}):
             title, text = heading, body.strip()
-    return Document(f"{PythonDocs.PREFIX}{identifier}", text, title, "pydoc", {"kind": entry.kind})
+    return Document(f"{PREFIX}{identifier}", text, title, "pydoc", {"kind": entry.kind})

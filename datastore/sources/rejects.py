@@ -90,13 +90,20 @@ class Rejects:
             "detail": _printable(refused.detail),
             "excerpt": _printable(excerpt[:EXCERPT_CHARACTERS])[:EXCERPT_CHARACTERS],
         }
+        self._write(json.dumps(record, ensure_ascii=False).encode() + b"\n", refused.reason)
+
+    def take(self, line: bytes) -> None:
+        """Add a line, with its line feed, that another `Rejects` has written."""
+        self._write(line, json.loads(line)["reason"])
+
+    def _write(self, line: bytes, reason: str) -> None:
         try:
             if self._file is None:
                 self._file = self.path.open("ab" if self._counts else "wb")
-            self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            self._file.write(line)
         except OSError as error:
             raise self._unwritable(error) from error
-        self._counts[refused.reason] += 1
+        self._counts[reason] += 1
 
     def close(self) -> None:
         if self._file is None:

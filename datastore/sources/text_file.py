@@ -4,38 +4,25 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
+from datastore.config import InputConfig
 from datastore.documents import Document
-from datastore.errors import DataLoss
-from datastore.sources.found import Found
-from datastore.sources.rejects import EXCERPT_CHARACTERS, RefusedError, Rejects
+from datastore.sources.found import Found, Piece, whole
+from datastore.sources.places import read_file
+from datastore.sources.rejects import RefusedError, Rejects
 
 
-@dataclass(frozen=True, slots=True)
 class TextFile:
-    """A file that is one document, whole and unchanged. It has no title: what would be one stands in the text."""
+    """Files that are one document each, whole and unchanged, named as the file. They have no title: what would be one
+    stands in the text."""
 
-    path: Path
-    name: str
-    """The document's id."""
-    source: str
+    pieces = staticmethod(whole)
 
-    def read(self, rejects: Rejects, max_document_bytes: int) -> Iterator[Found]:
-        file = str(self.path)
-        try:
-            with self.path.open("rb") as stream:
-                content = stream.read(max_document_bytes + 1).removeprefix(codecs.BOM_UTF8)
-                size = self.path.stat().st_size
-        except OSError as error:
-            raise DataLoss(
-                f"{file} cannot be read: {error.strerror}", mend="make the file readable and run again"
-            ) from error
-        if size > max_document_bytes:
-            refused = RefusedError("too large", f"{size} bytes; at most {max_document_bytes} are taken")
-            rejects.add(file, 1, refused, content[: 4 * EXCERPT_CHARACTERS])
+    def read(self, piece: Piece, rejects: Rejects, config: InputConfig) -> Iterator[Found]:
+        content = read_file(piece.location, rejects, config.max_document_bytes)
+        if content is None:
             return
+        content = content.removeprefix(codecs.BOM_UTF8)
         try:
             text = content.decode()
         except UnicodeDecodeError as error:
@@ -44,6 +31,6 @@ class TextFile:
             refused = RefusedError(
                 "not UTF-8", f"byte {error.start - start + 1} of the line is 0x{content[error.start]:02x}"
             )
-            rejects.add(file, line, refused, content[start:].partition(b"\n")[0])
+            rejects.add(piece.location, line, refused, content[start:].partition(b"\n")[0])
             return
-        yield Found(Document(self.name, text, source=self.source), file, 1)
+        yield Found(Document(piece.name, text, source=piece.source), piece.location, 1)

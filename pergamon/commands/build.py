@@ -14,8 +14,8 @@ from datastore.ann.memory import index_bytes
 from datastore.build import build as build_datastore
 from datastore.config import load_config
 from datastore.devices import parse_device
-from datastore.segmenting import BuildProgress
 from datastore.store.manifest import Manifest
+from datastore.tasks.progress import BuildProgress
 from pergamon import options
 from pergamon.output import ERRORS, human_bytes, print_json, progress_bar, to_plain
 

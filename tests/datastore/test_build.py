@@ -18,11 +18,11 @@ from datastore.documents import Passage
 from datastore.encoders.hashing import HashingEncoder
 from datastore.errors import InvalidArgument
 from datastore.info import describe_store
-from datastore.segmenting import BuildProgress
 from datastore.sources.inputs import open_inputs
 from datastore.sources.rejects import Rejects
 from datastore.store.manifest import Manifest, read_manifest
 from datastore.store.reader import StoreReader
+from datastore.tasks.progress import BuildProgress
 from datastore.verify import verify
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def test_progress(tmp_path: Path, config: Config, write_documents: WriteDocument
     steps: list[BuildProgress] = []
     build([str(source)], tmp_path / "store", config(), steps.append)
     stages = [step.stage for step in steps]
-    assert list(dict.fromkeys(stages)) == ["passages", "index", "publish"]
+    assert list(dict.fromkeys(stages)) == ["scan", "passages", "index", "publish"]
     for stage in ("passages", "index"):
         counts = [step.passages for step in steps if step.stage == stage]
         assert counts == sorted(counts)

@@ -14,10 +14,10 @@ from datastore.ann.operating_curve import OperatingCurve
 from datastore.build import build
 from datastore.encoders.hashing import HashingEncoder
 from datastore.errors import InvalidArgument, NotFound, Unavailable
-from datastore.segmenting import BuildProgress
 from datastore.store.checksums import hash_bytes
 from datastore.store.lock import write_lock
 from datastore.store.manifest import MANIFEST_NAME, read_manifest
+from datastore.tasks.progress import BuildProgress
 from datastore.tune import TuneOptions, tune
 from datastore.verify import verify
 

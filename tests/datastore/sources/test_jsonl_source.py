@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datastore.config import InputConfig
 from datastore.documents import Document
 from datastore.sources.inputs import open_inputs
 from datastore.sources.rejects import Rejects
@@ -34,7 +35,7 @@ def read(path: Path, content: bytes, **options: Any) -> tuple[list[Document], li
     rejects_path = path.with_suffix(".rejects")
     rejects_path.unlink(missing_ok=True)
     with Rejects(rejects_path) as rejects:
-        documents = list(open_inputs([str(path)], rejects, **options))
+        documents = list(open_inputs([str(path)], rejects, InputConfig(**options)))
     records = [json.loads(line) for line in rejects_path.read_bytes().split(b"\n")[:-1]] if rejects.total else []
     assert len(records) == rejects.total
     return documents, records

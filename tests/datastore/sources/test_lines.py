@@ -35,7 +35,7 @@ def expected_lines(content: bytes) -> list[bytes]:
 def test_lines_end_at_line_feeds_alone(suffix: str, parts: list[bytes], folder: Path) -> None:
     path = folder / f"any{suffix}"
     path.write_bytes(b"".join(map(COMPRESS[suffix], parts)))  # several members, several frames
-    lines = list(read_lines(path, 1_000_000))
+    lines = list(read_lines(str(path), 1_000_000))
     assert [line.content for line in lines] == expected_lines(b"".join(parts))
     assert [line.number for line in lines] == list(range(1, len(lines) + 1))
     assert all(line.refused is None for line in lines)
@@ -47,7 +47,7 @@ def test_a_truncated_archive_keeps_its_whole_lines(suffix: str, tmp_path: Path) 
     archive = COMPRESS[suffix](CONTENT)
     for size in range(1, len(archive)):
         path.write_bytes(archive[:size])
-        *good, last = read_lines(path, 1_000)
+        *good, last = read_lines(str(path), 1_000)
         assert last.refused is not None
         assert last.refused.reason == "damaged archive"
         assert f"at line {last.number}: " in last.refused.detail
@@ -60,14 +60,14 @@ def test_all_that_a_truncated_gzip_still_holds_comes_out(tmp_path: Path) -> None
     cut = gzip.compress(CONTENT * 100)[:-200]
     path.write_bytes(cut)
     held = zlib.decompressobj(wbits=31).decompress(cut)
-    assert sum(line.refused is None for line in read_lines(path, 1_000)) == held.count(b"\n") > 0
+    assert sum(line.refused is None for line in read_lines(str(path), 1_000)) == held.count(b"\n") > 0
 
 
 def test_all_that_a_truncated_zstd_still_holds_comes_out(tmp_path: Path) -> None:
     path = tmp_path / "cut.zst"
     lines = [b"%0200d" % (number * 7919) for number in range(3_000)]
     path.write_bytes(zstandard.compress(b"\n".join(lines))[:-1])
-    good = [line.content for line in read_lines(path, 1_000) if line.refused is None]
+    good = [line.content for line in read_lines(str(path), 1_000) if line.refused is None]
     assert good == lines[: len(good)]
     assert (len(good) + 1) * 201 >= 4 * 131_072  # all blocks of 128 KiB but the last
 
@@ -80,7 +80,7 @@ def test_a_changed_byte_never_crashes(suffix: str, at: int, value: int, folder: 
     archive = bytearray(COMPRESS[suffix](CONTENT))
     archive[at % len(archive)] = value
     path.write_bytes(archive)
-    lines = list(read_lines(path, 1_000))
+    lines = list(read_lines(str(path), 1_000))
     assert all(line.refused is None for line in lines[:-1])
 
 
@@ -99,7 +99,7 @@ def test_a_giant_line_is_skipped_without_being_held(suffix: str, tmp_path: Path)
             file.write(bytes(1 << 20))
         file.write(b"\nafter")
     tracemalloc.start()
-    before, large, after = read_lines(path, 1 << 20)
+    before, large, after = read_lines(str(path), 1 << 20)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (before.content, after.content, after.number) == (b"before", b"after", 3)
@@ -112,9 +112,9 @@ def test_a_giant_line_is_skipped_without_being_held(suffix: str, tmp_path: Path)
 def test_the_limit_is_inclusive(tmp_path: Path) -> None:
     path = tmp_path / "limit.jsonl"
     path.write_bytes(b"1234\n12345\n1234")
-    assert [line.refused is None for line in read_lines(path, 4)] == [True, False, True]
+    assert [line.refused is None for line in read_lines(str(path), 4)] == [True, False, True]
 
 
 def test_a_file_that_vanished_is_data_loss(tmp_path: Path) -> None:
     with pytest.raises(DataLoss, match=r"gone\.jsonl cannot be read past line 1: No such file"):
-        list(read_lines(tmp_path / "gone.jsonl", 10))
+        list(read_lines(str(tmp_path / "gone.jsonl"), 10))

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from datastore.config import InputConfig
 from datastore.sources.inputs import open_inputs
 from datastore.sources.rejects import Rejects
 
@@ -109,7 +110,7 @@ def test_conformance(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     runs = []
     for name in ("first", "second"):
         with Rejects(tmp_path / name) as rejects:
-            runs.append(list(open_inputs(case.inputs, rejects, max_document_bytes=5_000)))
+            runs.append(list(open_inputs(case.inputs, rejects, InputConfig(max_document_bytes=5_000))))
     assert runs[0] == runs[1]
     documents = runs[0]
     ids = [document.document_id for document in documents]
