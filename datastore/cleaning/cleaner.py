@@ -18,6 +18,7 @@ from datastore.cleaning.rephrased import Encode, RephrasedFilter
 from datastore.cleaning.settings import CleanSettings
 from datastore.cleaning.words import WordHasher
 from datastore.documents import Document
+from datastore.sources.admission import check_document
 
 _Check = Callable[[str], None]
 
@@ -38,24 +39,32 @@ class Cleaner:
 
     def __init__(self, settings: CleanSettings, encode: Encode) -> None:
         self._mask = PersonalMask(settings.personal) if settings.personal else None
-        self.masked: Counter[str] = self._mask.counts if self._mask else Counter()
-        """Kind of personal data -> places masked so far."""
         self._text_checks = _text_checks(settings)
         self._question_checks = self._contamination_checks(settings, encode)
 
-    def clean(self, document: Document) -> Document:
-        """`document`, its personal data masked; offsets of its passages count in the masked text.
+    def mask(self, document: Document) -> tuple[Document, Counter[str]]:
+        """`document` with its personal data masked, and how many places of each kind were.
+
+        Offsets of its passages count in the masked text. Id, source and attributes stay as they are.
 
         Raises:
-            RefusedError: a check that it does not pass.
+            RefusedError: the user's hook made something of it that is no document.
+            InvalidArgument: the user's hook fails.
         """
+        masked: Counter[str] = Counter()
         if self._mask:
-            document = replace(document, text=self._mask.mask(document.text), title=self._mask.mask(document.title))
+            text, title = self._mask.mask(document.text, masked), self._mask.mask(document.title, masked)
+            document = replace(document, text=text, title=title)
+        if masked["hook"]:
+            check_document(document)
+        return document, masked
+
+    def check(self, document: Document) -> None:
+        """Raise RefusedError if a masked document does not pass a check."""
         for check in self._text_checks:
             check(document.text)
         for check in self._question_checks:
             check(f"{document.title}\n{document.text}")
-        return document
 
     def _contamination_checks(self, settings: CleanSettings, encode: Encode) -> list[_Check]:
         contamination = settings.contamination
@@ -63,8 +72,7 @@ class Cleaner:
             return []
         questions = read_questions(contamination.questions)
         if self._mask:
-            questions = [question._replace(text=self._mask.mask(question.text)) for question in questions]
-            self._mask.counts.clear()
+            questions = [question._replace(text=self._mask.mask(question.text, Counter())) for question in questions]
         checks: list[_Check] = [ContaminationFilter(contamination, questions).check]
         if contamination.rephrased:
             checks.append(RephrasedFilter(contamination.rephrased, questions, encode).check)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from datastore.cleaning.minhash import choose_bands, jaccard
 from datastore.cleaning.settings import DuplicateSettings
 from datastore.cleaning.signatures import Signatures, Sketches
+from datastore.sources.rejects import RefusedError
 
 _MERGED_ROWS = 1 << 22
 """Keys in memory at once, about."""
@@ -42,14 +43,15 @@ class Duplicate:
     jaccard: float
     """With the one that stays: 1 for the same text. Less than the limit if they are joined by way of others."""
 
-    def describe(self) -> str:
-        """One line, as rejects have it."""
+    def refusal(self) -> RefusedError:
+        """What rejects say of it."""
         if self.exact:
-            return f"the text of the document {self.kept_id!r}, which came before"
-        return f"Jaccard {self.jaccard:.2f} with the document {self.kept_id!r}, which came before"
+            return RefusedError("exact duplicate", f"the text of the document {self.kept_id!r}, which came before")
+        detail = f"Jaccard {self.jaccard:.2f} with the document {self.kept_id!r}, which came before"
+        return RefusedError("near duplicate", detail)
 
 
-def find_duplicates(
+def find_duplicate_texts(
     folders: Sequence[Path],
     settings: DuplicateSettings,
     work: Path,

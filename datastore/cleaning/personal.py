@@ -76,26 +76,28 @@ _KINDS: dict[PersonalKind, tuple[re.Pattern[str], Callable[[str], bool]]] = {
 
 
 class PersonalMask:
-    """Masks texts, and counts what it masked by kind (`hook` counts the texts that the hook changed).
+    """Masks texts.
 
     Raises:
         InvalidArgument: the hook cannot be imported or called.
     """
 
     def __init__(self, settings: PersonalSettings) -> None:
-        self.counts: Counter[str] = Counter()
         self._kinds = [(kind, *_KINDS[kind]) for kind in _KINDS if kind in settings.mask]
         self._hook_name = settings.hook
         self._hook = load_hook(settings.hook) if settings.hook else None
 
-    def mask(self, text: str) -> str:
+    def mask(self, text: str, counts: Counter[str]) -> str:
         """`text` with `[EMAIL]`, `[IPV4]`, … in the place of what was found, then through the hook.
+
+        Args:
+            counts: of places by kind, which are added to; `hook` counts the texts that the hook changed.
 
         Raises:
             InvalidArgument: the hook fails, or returns something else than text.
         """
         for kind, pattern, is_one in self._kinds:
-            text = self._replace(text, kind, pattern, is_one)
+            text = _replace(text, kind, pattern, is_one, counts)
         if self._hook is None:
             return text
         try:
@@ -104,19 +106,21 @@ class PersonalMask:
             raise _bad_hook(self._hook_name, f"fails: {type(error).__name__}: {error}") from error
         if not isinstance(masked, str):
             raise _bad_hook(self._hook_name, f"returns {type(masked).__name__}; wanted str")
-        self.counts["hook"] += masked != text
+        if masked != text:
+            counts["hook"] += 1
         return masked
 
-    def _replace(self, text: str, kind: str, pattern: re.Pattern[str], is_one: Callable[[str], bool]) -> str:
-        tag = f"[{kind.upper()}]"
 
-        def tagged(match: re.Match[str]) -> str:
-            if not is_one(match[0]):
-                return match[0]
-            self.counts[kind] += 1
-            return tag
+def _replace(
+    text: str, kind: str, pattern: re.Pattern[str], is_one: Callable[[str], bool], counts: Counter[str]
+) -> str:
+    def tagged(match: re.Match[str]) -> str:
+        if not is_one(match[0]):
+            return match[0]
+        counts[kind] += 1
+        return f"[{kind.upper()}]"
 
-        return pattern.sub(tagged, text)
+    return pattern.sub(tagged, text)
 
 
 def load_hook(name: str) -> Masker:

@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, get_args
 
 from datastore.errors import InvalidArgument
 
-Reason = Literal[
-    # What no document can be made of.
+InputReason = Literal[
     "not UTF-8",
     "not JSON",
     "not an object",
@@ -24,7 +23,10 @@ Reason = Literal[
     "too large",
     "damaged archive",
     "not Python",
-    # What cleaning leaves out, where it is asked to (`datastore/cleaning/`).
+]
+"""Why no document can be made of something."""
+
+CleaningReason = Literal[
     "word count",
     "word length",
     "symbols",
@@ -42,6 +44,10 @@ Reason = Literal[
     "exact duplicate",
     "near duplicate",
 ]
+"""Why cleaning leaves a document out, where it is asked to (`datastore/cleaning/`)."""
+
+Reason = InputReason | CleaningReason
+CLEANING_REASONS = frozenset(get_args(CleaningReason))
 
 EXCERPT_CHARACTERS = 200
 
