@@ -183,9 +183,9 @@ def _publish(workspace: Workspace, plan: BuildPlan, decided: Decided, tally: Tal
 def _check_input(workspace: Workspace, plan: BuildPlan, decided: Decided) -> None:
     """Refuse an input that gives no documents, or too many rejects; what cleaning leaves out is no fault of it."""
     faults = {reason: count for reason, count in decided.by_reason.items() if reason not in CLEANING_REASONS}
-    rejected, seen = decided.rejected, decided.documents + decided.rejected
+    faulty, rejected, seen = sum(faults.values()), decided.rejected, decided.documents + decided.rejected
     path = workspace.store / REJECTS_NAME
-    if decided.documents and sum(faults.values()) <= plan.config.input.max_rejected_share * seen:
+    if decided.documents and faulty <= plan.config.input.max_rejected_share * seen:
         return
     if decided.documents == 0:
         raise InvalidArgument(
@@ -195,7 +195,7 @@ def _check_input(workspace: Workspace, plan: BuildPlan, decided: Decided) -> Non
             field="input",
         )
     raise InvalidArgument(
-        f"{sum(faults.values())} of {seen} input records were rejected ({_count(faults)}), more than the share, "
+        f"{faulty} of {seen} input records were rejected ({_count(faults)}), more than the share allowed, "
         f"{plan.config.input.max_rejected_share:g}",
         mend=f"see {path}, then mend the input or raise input.max_rejected_share",
         field="input",

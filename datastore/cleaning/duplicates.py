@@ -35,19 +35,20 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A document to leave out, and the one that stays for it."""
+    """A document to leave out, and an earlier one like it."""
 
     row: int
     exact: bool
-    kept_id: str
+    earlier_id: str
+    """The first with the same text, which may be a near-duplicate itself; of near-duplicates the one that stays."""
     jaccard: float
-    """With the one that stays: 1 for the same text. Less than the limit if they are joined by way of others."""
+    """With that one: 1 for the same text, less than the limit if they are joined by way of others."""
 
     def refusal(self) -> RefusedError:
         """What rejects say of it."""
         if self.exact:
-            return RefusedError("exact duplicate", f"the text of the document {self.kept_id!r}, which came before")
-        detail = f"Jaccard {self.jaccard:.2f} with the document {self.kept_id!r}, which came before"
+            return RefusedError("exact duplicate", f"the text of the document {self.earlier_id!r}, which came before")
+        detail = f"Jaccard {self.jaccard:.2f} with the document {self.earlier_id!r}, which came before"
         return RefusedError("near duplicate", detail)
 
 
@@ -69,9 +70,9 @@ def find_duplicate_texts(
     try:
         for task, rows in enumerate(excluded or ()):
             search.state[search.starts[task] : search.starts[task + 1]][rows] = _OUT
-        if settings.exact:
+        if settings.exact and search.total:
             search.join_exact()
-        if settings.near:
+        if settings.near and search.total:
             search.join_near()
         for task in range(len(folders)):
             yield search.duplicates(task)
@@ -97,13 +98,13 @@ class _Search:
         self._tasks = [Signatures(folder) for folder in folders]
         self._sketches = [Sketches(folder) for folder in folders] if settings.near else []
         self.starts = np.cumsum([0, *(task.count for task in self._tasks)])
-        self._total = int(self.starts[-1])
+        self.total = int(self.starts[-1])
         self._files = work / "joined", work / "state"
-        size = max(self._total, 1)
+        size = max(self.total, 1)
         self._parents = np.memmap(self._files[0], np.int64, "w+", shape=(size,))
         self.state = np.memmap(self._files[1], np.uint8, "w+", shape=(size,))
-        for start in range(0, self._total, _MERGED_ROWS):
-            end = min(start + _MERGED_ROWS, self._total)
+        for start in range(0, self.total, _MERGED_ROWS):
+            end = min(start + _MERGED_ROWS, self.total)
             self._parents[start:end] = np.arange(start, end)
         self._dissimilar: set[tuple[int, int]] = set()
 
@@ -156,7 +157,7 @@ class _Search:
 
     def _merged(self, runs: Sequence[_Run]) -> Iterator[_Range]:
         """Ranges of the sorted runs of all tasks, of documents that are still in."""
-        parts = max(-(-self._total // _MERGED_ROWS), 1)
+        parts = max(-(-self.total // _MERGED_ROWS), 1)
         bounds = [i * (1 << 64) // parts for i in range(1, parts)]
         cuts = [[0, *np.searchsorted(keys, np.array(bounds, np.uint64)).tolist(), len(keys)] for keys, _, _ in runs]
         for part in range(parts):

@@ -41,6 +41,8 @@ def _always(_: str) -> bool:
 
 
 def _is_ip(version: int, found: str) -> bool:
+    if not any(map(str.isdigit, found)):  # a::b is code
+        return False
     try:
         return ipaddress.ip_address(found).version == version
     except ValueError:

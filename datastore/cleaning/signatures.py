@@ -88,14 +88,17 @@ class SignatureWriter:
 
     def _sort_bands(self) -> None:
         shape = (self._minhash.bands.count, self._count)
+        if not self._count:
+            np.save(self._folder / "bands.npy", np.empty(shape, np.uint64))
+            np.save(self._folder / "bands.rows.npy", np.empty(shape, np.uint32))
+            return
         keys = np.lib.format.open_memmap(self._folder / "bands.npy", "w+", np.uint64, shape)
         rows = np.lib.format.open_memmap(self._folder / "bands.rows.npy", "w+", np.uint32, shape)
-        if self._count:
-            spooled = np.memmap(self._folder / "keys", np.uint64, "r", shape=(self._count, shape[0]))
-            for band in range(shape[0]):
-                column = np.ascontiguousarray(spooled[:, band])
-                order = np.argsort(column, kind="stable")
-                keys[band], rows[band] = column[order], order
+        spooled = np.memmap(self._folder / "keys", np.uint64, "r", shape=(self._count, shape[0]))
+        for band in range(shape[0]):
+            column = np.ascontiguousarray(spooled[:, band])
+            order = np.argsort(column, kind="stable")
+            keys[band], rows[band] = column[order], order
         keys.flush()
         rows.flush()
 
@@ -152,14 +155,9 @@ class Sketches:
 
 
 def _load(path: Path) -> NDArray[Any]:
-    """The array in a file, mapped; numpy maps no empty ones."""
-    loaded: NDArray[Any] = np.load(path, allow_pickle=False)[:0] if _is_empty(path) else np.load(path, mmap_mode="r")
-    return loaded
-
-
-def _is_empty(path: Path) -> bool:
-    with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, _ = read(file)
-    return 0 in shape
+    """The array in a file, mapped."""
+    try:
+        mapped: NDArray[Any] = np.load(path, mmap_mode="r")
+    except ValueError:  # numpy maps no empty arrays
+        return np.asarray(np.load(path, allow_pickle=False))
+    return mapped
