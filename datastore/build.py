@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from datastore.ann.index import check_device
@@ -22,7 +22,7 @@ from datastore.sources.rejects import CLEANING_REASONS, Rejects
 from datastore.store.checksums import record_file
 from datastore.store.durable import fsync_path
 from datastore.store.lock import LOCK_NAME, write_lock
-from datastore.store.manifest import MANIFEST_NAME, Manifest, RejectSummary, publish
+from datastore.store.manifest import GENERATIONS_FOLDER, MANIFEST_NAME, Manifest, RejectSummary, publish, utc_now
 from datastore.store.refusals import storage_errors
 from datastore.store.segment import SEGMENTS_FOLDER
 from datastore.tasks.decide import Decided, decide, read_decided
@@ -35,9 +35,17 @@ from datastore.tasks.workspace import WORK_FOLDER, Workspace
 from datastore.tune import TuneOptions, measure
 
 REJECTS_NAME = "rejects-1.jsonl"
-_BUILD_FILES = (SEGMENTS_FOLDER, *TEMPLATE_NAMES, REJECTS_NAME, WORK_FOLDER, MANIFEST_NAME + ".tmp")
+_BUILD_FILES = (
+    SEGMENTS_FOLDER,
+    *TEMPLATE_NAMES,
+    REJECTS_NAME,
+    WORK_FOLDER,
+    GENERATIONS_FOLDER,
+    MANIFEST_NAME + ".tmp",
+)
 
 OnNote = Callable[[str], None]
+_ANOTHER_LOOK_S = 0.2
 
 
 def build(
@@ -145,7 +153,11 @@ def _run(workspace: Workspace, stage: Stage, executor: Executor, tally: Tally, t
             tally.done(done_step(workspace, stage, number))
         else:
             missing.append(number)
-    executor.run(stage, missing, tally.step)
+    while missing:
+        executor.run(stage, missing, tally.step)
+        missing = [number for number in missing if not is_done(workspace, stage, number)]
+        if missing:  # a worker of a build that was killed is at them, for the moment that it takes to end
+            time.sleep(_ANOTHER_LOOK_S)
 
 
 def _publish(workspace: Workspace, plan: BuildPlan, decided: Decided, tally: Tally) -> Manifest:
@@ -158,7 +170,7 @@ def _publish(workspace: Workspace, plan: BuildPlan, decided: Decided, tally: Tal
     manifest = Manifest(
         datastore_id=plan.datastore_id,
         generation=1,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=utc_now(),
         writer=plan.writer,
         config=plan.config,
         encoder=plan.encoder,

@@ -17,10 +17,16 @@ from datastore.store.segment import SEGMENTS_FOLDER, VECTORS
 from datastore.store.vectors import VectorFile
 
 
-def write_template(store: Path, spec: IndexSpec, records: Sequence[SegmentRecord], device: DeviceChoice) -> Path | None:
-    """Train what all segments share on a sample of their vectors; return its file, if its kind has one."""
+def write_template(
+    store: Path, spec: IndexSpec, records: Sequence[SegmentRecord], device: DeviceChoice, *, name: str | None = None
+) -> Path | None:
+    """Train what all segments share on a sample of their vectors; return its file, if its kind has one.
+
+    Args:
+        name: of the file; None for the one that its kind has in a first generation.
+    """
     template = train_template(spec, _training_sample(store, spec, records), device)
-    path = store / spec.template_name
+    path = store / (name or spec.template_name)
     if not template.save(path):
         return None
     fsync_path(path)

@@ -40,6 +40,7 @@ ONLY_IN = {
     "pyserini": set[str](),
     "lark": {"datastore/filters/language.py", "datastore/filters/complaints.py"},
     "rocksdict": {"datastore/store/passages.py"},
+    "ray": {"datastore/tasks/on_ray.py"},
     "openai": {"rag/llm/openai_compatible.py"},
     "ir_measures": {"bench/retrieval.py"},
     "matplotlib": {"bench/ann/plot.py"},

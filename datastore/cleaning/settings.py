@@ -7,14 +7,17 @@ of a share.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 _STRICT = ConfigDict(extra="forbid")
 Share = Annotated[float, Field(ge=0, le=1)]
 Words = Annotated[int, Field(ge=0)]
 Text = Annotated[str, Field(min_length=1)]
+FilePath = Annotated[Text, AfterValidator(lambda value: str(Path(value).absolute()))]
+"""Of a file that documents are held against; absolute, as workers and later additions run in other folders."""
 PersonalKind = Literal["email", "ipv4", "ipv6", "phone", "iban", "card"]
 
 
@@ -103,7 +106,7 @@ class ClassifierSettings:
     """Keep documents that a fastText classifier gives a label at least some probability of."""
 
     __pydantic_config__ = _STRICT
-    model: Text
+    model: FilePath
     """Path of a `.bin` or `.ftz` file."""
     label: Text
     """With or without its prefix `__label__`."""
@@ -140,7 +143,7 @@ class ContaminationSettings:
     """Leave out documents that hold questions of evaluation sets."""
 
     __pydantic_config__ = _STRICT
-    questions: Annotated[tuple[Text, ...], Field(min_length=1)]
+    questions: Annotated[tuple[FilePath, ...], Field(min_length=1)]
     """Files: JSON Lines with `question` or `text` (also gzip, zstd; so BEIR's queries.jsonl), or plain lines (.txt)."""
     run_words: Annotated[int, Field(ge=2, le=1000)] = 13
     """A common run of so many words is contamination, whatever the question's length."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from datastore.devices import DeviceChoice
 from datastore.encoders.registry import Encoder
 from datastore.errors import InvalidArgument
 from datastore.tasks.plan import BuildPlan
+from datastore.tasks.processes import Processes
 from datastore.tasks.stages import OnStep, Stage, Worker
 from datastore.tasks.workspace import Workspace
 
@@ -68,4 +70,13 @@ def open_executor(
     Raises:
         FailedPrecondition: what it needs is not installed.
     """
-    yield InProcess(Worker(workspace, plan, device, encoder))
+    threads = execution.threads or 1
+    if execution.executor == "ray":
+        from datastore.tasks.on_ray import OnRay
+
+        with contextlib.closing(OnRay(workspace, device, execution.workers, threads)) as cluster:
+            yield cluster
+    elif execution.workers is not None or execution.threads is not None:
+        yield Processes(workspace, device, execution.workers or 1, threads)
+    else:
+        yield InProcess(Worker(workspace, plan, device, encoder))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from datastore.config import BuildConfig
 from datastore.encoders.fingerprint import EncoderFingerprint
 from datastore.sources.found import Piece
 from datastore.sources.inputs import cut_inputs
+from datastore.store.manifest import our_name
 from datastore.tasks.workspace import Workspace, read_marker, write_marker
 
 WANTED_TASKS = 64
@@ -62,7 +62,7 @@ def make_plan(inputs: Sequence[str], config: BuildConfig, encoder: EncoderFinger
     """
     whole = cut_inputs(inputs, _NO_CUT)
     return BuildPlan(
-        writer=program(),
+        writer=our_name(),
         inputs=tuple(inputs),
         files=tuple(InputFile(piece.location, piece.size, _modified_ns(piece.location)) for piece in whole),
         config=config,
@@ -71,11 +71,6 @@ def make_plan(inputs: Sequence[str], config: BuildConfig, encoder: EncoderFinger
         datastore_id=str(uuid.uuid4()),
         tasks=(),
     )
-
-
-def program() -> str:
-    """This program and its version."""
-    return f"pergamon {version('pergamon')}"
 
 
 def cut(plan: BuildPlan) -> BuildPlan:
