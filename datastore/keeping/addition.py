@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -122,6 +122,8 @@ class _Adding:
         self._device = device
         self._on_progress = on_progress
         self._cleaner = Cleaner(manifest.config.clean, encoder.encode_queries)
+        self._tags: Counter[str] = Counter()
+        """Of the document that was masked last."""
         self._masked = Counter(manifest.masked)
 
     def run(self, inputs: Sequence[str], *, replace_known: bool) -> Addition:
@@ -168,7 +170,7 @@ class _Adding:
             )
 
         return write_segments(
-            open_inputs(inputs, rejects, config.input, admission, (self._mask, self._clean)),
+            self._counted(open_inputs(inputs, rejects, config.input, admission, (self._mask, self._clean))),
             self._store,
             config,
             self._encoder,
@@ -177,10 +179,14 @@ class _Adding:
             on_progress=tell,
         )
 
+    def _counted(self, documents: Iterator[Document]) -> Iterator[Document]:
+        for document in documents:
+            self._masked += self._tags
+            yield document
+
     def _mask(self, document: Document) -> Document:
         check_document(document)
-        document, masked = self._cleaner.mask(document)
-        self._masked += masked
+        document, self._tags = self._cleaner.mask(document)
         return document
 
     def _clean(self, document: Document) -> Document:
