@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from datastore.chunking import chunk_words
+from datastore.chunking.registry import open_chunker
 from datastore.config import BuildConfig, segment_limit
 from datastore.documents import Document, Passage
 from datastore.encoders.registry import Encoder
@@ -65,6 +65,7 @@ def write_segments(
     Args:
         generation: the one that the segments will be published in first; their names begin with it.
     """
+    chunk = open_chunker(config.chunk, encoder.count_tokens)
     finished: list[SegmentRecord] = []
     total = 0
     writer: SegmentWriter | None = None
@@ -79,7 +80,7 @@ def write_segments(
                 writer, batch, characters, in_segment = None, [], 0, 0
             if writer is None:
                 writer = SegmentWriter(store, f"{generation:08d}-{len(finished):06d}", encoder, config.bm25.analyzer)
-            for passage in chunk_words(document, config.chunk.words):
+            for passage in chunk(document):
                 batch.append(passage)
                 characters += len(passage.text)
                 total += 1
