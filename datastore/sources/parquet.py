@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -42,30 +43,49 @@ class ParquetFiles:
             yield whole
 
     def read(self, piece: Piece, rejects: Rejects, config: InputConfig) -> Iterator[Found]:
-        import pyarrow
         import pyarrow.parquet
 
-        row = piece.first
+        number = piece.first
         try:
             with open_bytes(piece.location) as stream:
-                _metadata(stream)
-                file = pyarrow.parquet.ParquetFile(stream, pre_buffer=False)
-                require_column(file.schema_arrow.names, piece, config)
-                for group in range(piece.start, file.num_row_groups if piece.stop is None else piece.stop):
-                    details = file.metadata.row_group(group)
-                    _refuse_bomb(details, group)
-                    for batch in file.iter_batches(_rows_at_once(details), row_groups=[group], use_threads=False):
-                        yield from read_batches([batch], row, piece, rejects, config)
-                        row += batch.num_rows
-        except RefusedError as refused:
-            rejects.add(piece.location, row, refused)
-        except (pyarrow.ArrowException, ValueError, OverflowError, MemoryError, KeyError, UnicodeDecodeError) as error:
-            rejects.add(piece.location, row, RefusedError("damaged file", f"at or after row {row}: {error}"))
+                with _damage(piece, rejects, number):
+                    file = pyarrow.parquet.ParquetFile(stream, pre_buffer=False)
+                    require_column(file.schema_arrow.names, piece, config)
+                    groups = range(piece.start, file.num_row_groups if piece.stop is None else piece.stop)
+                    rows = [file.metadata.row_group(group).num_rows for group in groups]
+                    for group, count in zip(groups, rows, strict=True):
+                        # Damage to one row group leaves the others readable.
+                        with _damage(piece, rejects, number):
+                            yield from _read_group(file, group, number, piece, rejects, config)
+                        number += count
         except OSError as error:
-            # Arrow says OSError of pages that it cannot read, and gives them no number.
-            if error.errno is not None:
-                raise unreadable(piece.location, error) from error
-            rejects.add(piece.location, row, RefusedError("damaged file", f"at or after row {row}: {error}"))
+            raise unreadable(piece.location, error) from error
+
+
+def _read_group(
+    file: Any, group: int, first: int, piece: Piece, rejects: Rejects, config: InputConfig
+) -> Iterator[Found]:
+    details = file.metadata.row_group(group)
+    _refuse_bomb(details, group)
+    for batch in file.iter_batches(_rows_at_once(details), row_groups=[group], use_threads=False):
+        yield from read_batches([batch], first, piece, rejects, config)
+        first += batch.num_rows
+
+
+@contextmanager
+def _damage(piece: Piece, rejects: Rejects, row: int) -> Iterator[None]:
+    """Rejects what Arrow cannot read. Raises OSError of files that are not there (any more)."""
+    import pyarrow
+
+    try:
+        yield
+    except RefusedError as refused:
+        rejects.add(piece.location, row, refused)
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError, KeyError, TypeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        # Arrow's own complaints of pages that it cannot read are OSErrors too, without a number.
+        rejects.add(piece.location, row, RefusedError("damaged file", f"in or after row {row}: {error}"))
 
 
 def _metadata(stream: Any) -> Any:
@@ -101,23 +121,17 @@ class ArrowFiles:
     pieces = staticmethod(whole)
 
     def read(self, piece: Piece, rejects: Rejects, config: InputConfig) -> Iterator[Found]:
-        import pyarrow
-
-        row = piece.first
+        number = piece.first
         try:
-            with open_bytes(piece.location) as stream:
+            with open_bytes(piece.location) as stream, _damage(piece, rejects, number):
                 reader = _open_arrow(stream)
                 require_column(reader.schema.names, piece, config)
                 for batch in _batches(reader):
                     batch.validate(full=True)
-                    yield from read_batches([batch], row, piece, rejects, config)
-                    row += batch.num_rows
-        except (pyarrow.ArrowException, ValueError, OverflowError, MemoryError, KeyError) as error:
-            rejects.add(piece.location, row, RefusedError("damaged file", f"at or after row {row}: {error}"))
+                    yield from read_batches([batch], number, piece, rejects, config)
+                    number += batch.num_rows
         except OSError as error:
-            if error.errno is not None:
-                raise unreadable(piece.location, error) from error
-            rejects.add(piece.location, row, RefusedError("damaged file", f"at or after row {row}: {error}"))
+            raise unreadable(piece.location, error) from error
 
 
 def _open_arrow(stream: Any) -> Any:
