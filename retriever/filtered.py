@@ -48,7 +48,7 @@ _COVER_EXPONENT = 0.2
 """A filter that leaves the share s looks at s ** _COVER_EXPONENT times as many codes of survivors as a search without a
 filter looks at codes: the fewer survive, the larger is the part of them that has to be seen."""
 
-_COVER_MORE = 1.25
+_COVER_MORE = 1.5
 """And so many times more, as survivors that lie elsewhere than the query are told apart less well by their lists."""
 
 _LEAST_KEPT_BYTES = 1 << 25
