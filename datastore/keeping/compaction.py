@@ -68,12 +68,8 @@ def compact(
     """
     check_device(device)
     with writing(store) as before:
-        compacting = _Compacting(store, before, device, on_progress)
-        after, rewritten, retrained = compacting.run(retrain=retrain)
-    # Readers that came in between hold the new generation, or one before it until they have moved on.
-    with writing(store):
-        held = collect(store)
-    return Compaction(after, before, rewritten, retrained, held)
+        after, rewritten, retrained = _Compacting(store, before, device, on_progress).run(retrain=retrain)
+        return Compaction(after, before, rewritten, retrained, held_generations=collect(store))
 
 
 class _Compacting:
