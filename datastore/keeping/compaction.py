@@ -63,6 +63,7 @@ def compact(
 
     Raises:
         NotFound, FailedPrecondition, DataLoss: the store cannot be read.
+        InvalidArgument: there are too few passages to train the index that the settings ask for.
         Unavailable: another process is writing to the store.
         ResourceExhausted: the disk is full, or a GPU's memory.
     """
@@ -108,11 +109,11 @@ class _Compacting:
     def _spec(self, *, retrain: bool) -> IndexSpec | None:
         """Of the index to train; None to keep the one that there is."""
         before = self._before
-        if not before.passages:
+        may_outgrow = before.index.kind == "flat" and before.config.index.kind == "auto"
+        if not before.passages or not (retrain or may_outgrow):
             return None
         chosen = choose_index(before.config.index, before.passages, before.encoder.dimension)
-        outgrown = before.index.kind == "flat" and chosen.kind != "flat"
-        return chosen if outgrown or (retrain and chosen.kind != "flat") else None
+        return None if chosen.kind == "flat" and before.index.kind == "flat" else chosen
 
     def _merge(self, groups: Sequence[tuple[int, ...]], *, reuse_codes: bool) -> list[SegmentRecord]:
         before = self._before
