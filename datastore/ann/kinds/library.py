@@ -44,6 +44,7 @@ import faiss  # noqa: E402
 __all__ = [
     "CODEBOOK",
     "MEND",
+    "accepted_part",
     "faiss",
     "give_back_memory",
     "inner_products_by_row",
@@ -125,6 +126,15 @@ def train_rotation(vectors: NDArray[np.float32], dimension: int, count: int, see
     transform.train(np.ascontiguousarray(vectors[chosen]))
     rotation: NDArray[np.float32] = faiss.vector_to_array(transform.A)
     return rotation.reshape(dimension, vectors.shape[1])
+
+
+def accepted_part(accept: NDArray[np.uint8] | None, start: int, rows: int) -> NDArray[np.uint8] | None:
+    """The bits of `rows` rows from `start` on, beginning at a byte."""
+    if accept is None or start == 0:
+        return accept
+    first = start // 8
+    bits = np.unpackbits(accept[first : (start + rows + 7) // 8], bitorder="little")[start - 8 * first :][:rows]
+    return np.packbits(bits, bitorder="little")
 
 
 def selector(accept: NDArray[np.uint8] | None) -> Any:

@@ -14,8 +14,8 @@ from datastore.build import build
 from datastore.config import load_config
 from datastore.encoders.hashing import HashingEncoder
 from retriever.api import Mode, SearchRequest
-from retriever.fanout import Membership
 from retriever.local_shard import LocalShard
+from retriever.membership import Membership
 from retriever.router import Router
 
 Record = dict[str, Any]
