@@ -10,7 +10,7 @@ import contextlib
 import functools
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -189,14 +189,23 @@ class Bm25Index:
         paths: the folders that `Bm25Writer` made.
         analyzer: the name they were made with.
         segments: of `paths`, where they are open already; they stay the caller's to close.
+        check: called before the first reading, and again after it failed; raises DataLoss where the files are not what
+            was written. Lucene compares few checksums when it opens an index, and none when it searches.
 
     Raises:
         DataLoss: a folder is missing or its files are not what was written; the message names it.
         FailedPrecondition: more passages together than Lucene can address, 2,147,483,519.
     """
 
-    def __init__(self, paths: Sequence[Path], analyzer: str, segments: Sequence[Bm25Segment] = ()) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        analyzer: str,
+        segments: Sequence[Bm25Segment] = (),
+        check: Callable[[], None] | None = None,
+    ) -> None:
         check_analyzer(analyzer)
+        self._check = check
         with contextlib.ExitStack() as opened:
             for path in () if segments else paths:
                 segments = [*segments, opened.enter_context(contextlib.closing(Bm25Segment(path)))]
@@ -285,6 +294,9 @@ class Bm25Index:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
+        if (check := self._check) is not None:
+            check()
+            self._check = None
         with calls(self._subject):
             if self._closed or not self._reader.tryIncRef():
                 raise FailedPrecondition(f"{self._subject} is closed; wanted it open", mend="open it again")

@@ -34,6 +34,7 @@ class FlatIndex:
         )
         start = 0
         for file in vectors:
+            file.check()
             stored = file.matrix.reshape(-1).view(np.uint8)
             codes[start : start + len(stored)] = stored
             start += len(stored)
