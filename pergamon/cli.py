@@ -9,7 +9,7 @@ from importlib.metadata import version
 import typer
 
 from datastore.errors import PergamonError
-from pergamon.commands import ask, benchmark, build, care, evaluate, inspect, keep, plan, search, serve, tune
+from pergamon.commands import ask, benchmark, build, care, evaluate, exchange, inspect, keep, plan, search, serve, tune
 
 EXIT_FAILED = 1
 
@@ -33,6 +33,8 @@ app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
 app.command("repair", epilog=care.REPAIR_EXAMPLES)(care.repair)
 app.command("snapshot", epilog=care.SNAPSHOT_EXAMPLES)(care.snapshot)
 app.command("restore", epilog=care.RESTORE_EXAMPLES)(care.restore)
+app.command("export", epilog=exchange.EXPORT_EXAMPLES)(exchange.export)
+app.command("import", epilog=exchange.IMPORT_EXAMPLES)(exchange.import_)
 app.command("search", epilog=search.EXAMPLES)(search.search)
 app.command("serve", epilog=serve.SERVE_EXAMPLES)(serve.serve)
 app.command("route", epilog=serve.ROUTE_EXAMPLES)(serve.route)

@@ -28,9 +28,6 @@ REFRESH_S = 0.5
 _TAIL_SHARE = 1 / 8
 """Of the passages that came since the codes were joined, to those that were joined: beyond it all are joined anew."""
 
-_TRIAL_S = 0.05
-"""Of searches in a new generation before it answers."""
-
 _END_S = 5.0
 
 _LONGEST_PAUSE_S = 60.0
@@ -92,7 +89,7 @@ class LiveShard:
         try:
             _require_same_datastore(self._store, newest, opened)
             if moves := opened.manifest != newest.manifest:
-                opened.warm_up(_TRIAL_S)
+                opened.try_out()
         except BaseException:
             opened.close()
             raise

