@@ -27,7 +27,7 @@ from bench.ann.filtered_store import StoredVectors
 from bench.ann.machine import describe_machine
 from datastore.build import build
 from datastore.config import InputConfig, load_config
-from datastore.keeping.addition import add
+from datastore.keeping.addition import Adder, add
 from datastore.keeping.compaction import compact
 from datastore.keeping.deletion import delete
 from datastore.sources.inputs import open_inputs
@@ -84,10 +84,13 @@ class Bench:
         self.rows = int(arguments.rows or len(self.dataset.base))
         self.figures = self.work / "figures.json"
 
+    def known(self) -> dict[str, Any]:
+        """What was measured so far."""
+        found: dict[str, Any] = json.loads(self.figures.read_text()) if self.figures.exists() else {}
+        return found
+
     def keep(self, name: str, values: dict[str, Any]) -> None:
-        known = json.loads(self.figures.read_text()) if self.figures.exists() else {}
-        known[name] = values
-        self.figures.write_text(json.dumps(known, indent=1))
+        self.figures.write_text(json.dumps(self.known() | {name: values}, indent=1))
         sys.stderr.write(f"{name} {json.dumps(values)}\n")
 
     def documents(self, path: Path, first: int, count: int) -> str:
@@ -104,7 +107,11 @@ class Bench:
         if not source.exists():
             self.documents(source, 0, self.rows - self.rows // 100)
         settings = load_config(None, {"chunk": {"words": 0}, "index": {"kind": "auto", "tune_queries": 100}})
-        self.keep("build", self._timed(lambda: build([str(source)], self.store, settings, encoder=self.encoder)))
+        start, before = time.perf_counter(), self.known().get("build", {}).get("seconds", 0.0)
+        try:  # one that was interrupted goes on, and its time counts
+            build([str(source)], self.store, settings, encoder=self.encoder)
+        finally:
+            self.keep("build", {"seconds": round(before + time.perf_counter() - start, 2)})
 
     def add(self) -> None:
         count = self.rows // 100
@@ -114,23 +121,23 @@ class Bench:
         self.keep("add", figures | {"documents": read_manifest(self.store).documents - before.documents})
 
     def add_small(self) -> None:
+        """One document at a time; a run that is interrupted is gone on with."""
         source = self.work / "one.jsonl"
-        texts = texts_of(self.source, self.work / "rejects.jsonl")
-        taken, merged, most = [], 0, 0
-        for number, text in zip(range(self.small), texts, strict=False):
-            record = {"_id": f"small{number}", "text": f"row {number} {text}"}
-            source.write_text(json.dumps(record) + "\n")
-            start = time.perf_counter()
-            done = add(self.store, [str(source)], encoder=self.encoder)
-            taken.append(time.perf_counter() - start)
-            merged += done.merged_segments
-            most = max(most, len(done.manifest.segments))
-        self.keep(
-            "small",
-            _spread(taken)
-            | {"additions": len(taken), "total_s": round(sum(taken), 1), "segments_most": most, "merged": merged}
-            | self._segments(),
-        )
+        known = self.known().get("small", {"taken_s": [], "merged": 0, "segments_most": 0})
+        taken, merged, most = known["taken_s"], known["merged"], known["segments_most"]
+        texts = islice(texts_of(self.source, self.work / "rejects.jsonl"), len(taken), None)
+        try:
+            with Adder(self.store, encoder=self.encoder) as adder:
+                for number, text in zip(range(len(taken), self.small), texts, strict=False):
+                    source.write_text(json.dumps({"_id": f"small{number}", "text": f"row {number} {text}"}) + "\n")
+                    start = time.perf_counter()
+                    done = adder.add([str(source)])
+                    taken.append(round(time.perf_counter() - start, 4))
+                    merged += done.merged_segments
+                    most = max(most, len(done.manifest.segments))
+        finally:
+            found = {"segments_most": most, "merged": merged} | self._segments() | {"taken_s": taken}
+            self.keep("small", _spread(taken) | {"additions": len(taken), "total_s": round(sum(taken), 1)} | found)
 
     def search(self, name: str = "search") -> None:
         shard = LocalShard(self.store)
@@ -215,7 +222,8 @@ def report(figures: dict[str, Any], machine: dict[str, Any], rows: int) -> str:
 
 
 def _plain(values: dict[str, Any]) -> str:
-    return ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in values.items())
+    shown = ((key.replace("_", " "), value) for key, value in values.items() if not isinstance(value, list))
+    return ", ".join(f"{name} {value:,}" for name, value in shown)
 
 
 def main() -> None:

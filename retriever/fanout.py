@@ -92,7 +92,7 @@ class Calls:
         generation = self._membership.common_generation(infos)
         if generation is None:
             generation = max(info.generation for info in infos.values())
-            self._leave_behind([s for s, info in infos.items() if generation not in info.generations], generation)
+            self._leave_behind([s for s, info in infos.items() if generation not in info.held], generation)
         self.generation = generation
         self._settled = {shard for shard in infos if self.is_ok(shard)}
 
@@ -104,7 +104,7 @@ class Calls:
                 self._membership.forget(shard)
             raise Moved
         for shard in shards:
-            held = self._infos[shard].generations
+            held = self._infos[shard].held
             self._fail(
                 shard,
                 Unavailable(
@@ -181,10 +181,10 @@ class Calls:
     def _require_newest(self, results: Mapping[Shard, ShardResult]) -> None:
         """What a shard holds is learnt from its answers, too."""
         for shard, result in results.items():
-            if result.generations != self._infos[shard].generations:
+            if result.held != self._infos[shard].held:
                 self._membership.forget(shard)
         if self.generation is not None and self._settled == set(results):
-            common = set.intersection(*(set(result.generations) for result in results.values()))
+            common = set.intersection(*(set(result.held) for result in results.values()))
             if max(common, default=0) > self.generation:
                 raise Moved
 

@@ -78,14 +78,16 @@ class Generations:
     def put(self, shard: LocalShard) -> None:
         """Let this one answer from now on. What has its number, opened otherwise, is let go of at once."""
         with self._lock:
-            self._newest.superseded_s = time.monotonic()
-            unused = []
-            if (same := self._open.pop(shard.generation, None)) is not None:
-                unused.append(same)
-            self._newest = self._open[shard.generation] = _Open(shard)
-            before = sorted((o for o in self._open.values() if o is not self._newest), key=lambda o: o.asked_s)
-            unused += before[: max(0, len(before) - _MOST_LINGERING)]
+            unused = [_Open(shard)] if self._closed else self._put(_Open(shard))
         self._retire(unused)
+
+    def _put(self, newest: _Open) -> list[_Open]:
+        """What is not used any more."""
+        self._newest.superseded_s = time.monotonic()
+        same = self._open.pop(newest.shard.generation, None)
+        before = sorted(self._open.values(), key=lambda opened: opened.asked_s)
+        self._newest = self._open[newest.shard.generation] = newest
+        return [*([] if same is None else [same]), *before[: max(0, len(before) - _MOST_LINGERING)]]
 
     def expire(self) -> None:
         """Let go of those whose time is over."""

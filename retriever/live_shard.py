@@ -28,8 +28,7 @@ REFRESH_S = 0.5
 _TAIL_SHARE = 1 / 8
 """Of the passages that came since the codes were joined, to those that were joined: beyond it all are joined anew."""
 
-_TRIAL_S = 0.05
-"""Of searches in a new generation before it answers."""
+_END_S = 5.0
 
 _LONGEST_PAUSE_S = 60.0
 """Between attempts to open a generation that cannot be opened."""
@@ -90,7 +89,7 @@ class LiveShard:
         try:
             _require_same_datastore(self._store, newest, opened)
             if moves := opened.manifest != newest.manifest:
-                opened.warm_up(_TRIAL_S)
+                opened.try_out()
         except BaseException:
             opened.close()
             raise
@@ -184,7 +183,7 @@ class LiveShard:
         """End the looking, and close every generation when the calls in it have ended."""
         self._closing.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_END_S)  # a generation that it is opening just now it closes itself
         self._generations.close()
 
 

@@ -117,14 +117,22 @@ class LocalShard:
         if self._passages and seconds > 0:  # loads the filters' parser
             self.search(ShardQuery(1, bm25=Bm25Query("warm"), where="document_id is null"))
         while self._passages and time.monotonic() < end:
-            segment = self._reader.segments[generator.integers(len(self._reader.segments))]
-            if not segment.live.count:
-                continue
-            row = segment.live.rows[generator.integers(segment.live.count, size=1)]
-            text = " ".join(segment.passages.get(row.tolist())[0].indexed_text.split()[:_WARM_UP_WORDS])
-            _, statistics = self.bm25_statistics(text)
-            vector = segment.vectors.read(row)[0]
-            self.search(ShardQuery(DEFAULT_CANDIDATE_DEPTH, DenseQuery(vector), Bm25Query(text, statistics)))
+            self._try_segment(int(generator.integers(len(self._reader.segments))), generator)
+
+    def try_out(self) -> None:
+        """Search once for what a passage of the newest segment begins with: what is damaged there may show."""
+        if self._passages:
+            self._try_segment(-1, np.random.default_rng(0))
+
+    def _try_segment(self, position: int, generator: np.random.Generator) -> None:
+        segment = self._reader.segments[position]
+        if not segment.live.count:
+            return
+        row = segment.live.rows[generator.integers(segment.live.count, size=1)]
+        text = " ".join(segment.passages.get(row.tolist())[0].indexed_text.split()[:_WARM_UP_WORDS])
+        _, statistics = self.bm25_statistics(text)
+        vector = segment.vectors.read(row)[0]
+        self.search(ShardQuery(DEFAULT_CANDIDATE_DEPTH, DenseQuery(vector), Bm25Query(text, statistics)))
 
     def search(self, query: ShardQuery) -> ShardResult:
         self._require(query.generation)

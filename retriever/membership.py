@@ -74,10 +74,10 @@ class Membership:
 
     def common_generation(self, infos: Mapping[Shard, ShardInfo]) -> int | None:
         """The newest that all these shards hold, and not older than what has been answered from; None for none."""
-        held = set.intersection(*(set(info.generations) for info in infos.values()))
+        held = set.intersection(*(set(info.held) for info in infos.values()))
         with self._lock:
             newest = max(info.generation for info in infos.values())
-            if all(max(info.generations) < self._answered for info in infos.values()):
+            if all(max(info.held) < self._answered for info in infos.values()):
                 self._answered = 0  # the datastore was put back to an earlier state
             for shard, info in infos.items():
                 if info.generation == newest:

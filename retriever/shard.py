@@ -54,7 +54,12 @@ class ShardResult:
     passages_total: int = 0
     """In the whole datastore, at this generation."""
     generations: tuple[int, ...] = ()
-    """Those that the shard holds, ascending: what it may be asked for next."""
+    """Those that the shard holds, ascending, if it says so: what it may be asked for next."""
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """At least the one that answered."""
+        return self.generations or (self.generation,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +124,14 @@ class ShardInfo:
     """Whether the shard knows the BM25 statistics of the whole datastore: all segments lie where it runs."""
     segments: tuple[str, ...]
     generations: tuple[int, ...] = ()
-    """Those that can be asked for, ascending."""
+    """Those that can be asked for, ascending, if the shard says so."""
     refresh_error: str = ""
     """Why the store's newest generation is not among them; empty if nothing is wrong."""
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """At least the one that this is of."""
+        return self.generations or (self.generation,)
 
 
 _GENERATION = "generation"

@@ -63,17 +63,14 @@ def compact(
 
     Raises:
         NotFound, FailedPrecondition, DataLoss: the store cannot be read.
+        InvalidArgument: there are too few passages to train the index that the settings ask for.
         Unavailable: another process is writing to the store.
         ResourceExhausted: the disk is full, or a GPU's memory.
     """
     check_device(device)
     with writing(store) as before:
-        compacting = Compacting(store, before, device, on_progress)
-        after, rewritten, retrained = compacting.run(retrain=retrain)
-    # Readers that came in between hold the new generation, or one before it until they have moved on.
-    with writing(store):
-        held = collect(store)
-    return Compaction(after, before, rewritten, retrained, held)
+        after, rewritten, retrained = Compacting(store, before, device, on_progress).run(retrain=retrain)
+        return Compaction(after, before, rewritten, retrained, held_generations=collect(store))
 
 
 class Compacting:
@@ -112,11 +109,11 @@ class Compacting:
     def _spec(self, *, retrain: bool) -> IndexSpec | None:
         """Of the index to train; None to keep the one that there is."""
         before = self._before
-        if not before.passages:
+        may_outgrow = before.index.kind == "flat" and before.config.index.kind == "auto"
+        if not before.passages or not (retrain or may_outgrow):
             return None
         chosen = choose_index(before.config.index, before.passages, before.encoder.dimension)
-        outgrown = before.index.kind == "flat" and chosen.kind != "flat"
-        return chosen if outgrown or (retrain and chosen.kind != "flat") else None
+        return None if chosen.kind == "flat" and before.index.kind == "flat" else chosen
 
     def _merge(self, groups: Sequence[tuple[int, ...]], *, reuse_codes: bool) -> list[SegmentRecord]:
         before = self._before

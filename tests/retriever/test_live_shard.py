@@ -122,11 +122,9 @@ def test_it_answers_as_one_opened_anew(
     assert not shard.refresh()
     changes: list[Callable[[], object]] = [
         lambda: more(store, 2000, 40),
-        lambda: more(store, 3000, 7),
         lambda: delete(store, document_ids=["n1", "n2001", "n1100"]),
         lambda: more(store, 4000, 500),
         lambda: compact(store),
-        lambda: more(store, 5000, 5),
     ]
     for change in changes:
         change()
@@ -286,7 +284,7 @@ def test_searches_while_generations_change(
     for thread in threads:
         thread.start()
     try:
-        for number in range(6):
+        for number in range(4):
             start = 10_000 + 100 * number
             added.update({f"n{start + i}": first + 2 * number + 1 for i in range(5)})
             more(store, start, 5)

@@ -85,7 +85,7 @@ def shard_info_from_message(message: shard_pb2.DescribeResponse) -> ShardInfo:
         bm25_b=message.bm25_b,
         bm25_whole=message.bm25_whole,
         segments=tuple(message.segments),
-        generations=tuple(message.generations) or (message.generation,),
+        generations=tuple(message.generations),
         refresh_error=message.refresh_error,
     )
 
@@ -183,7 +183,7 @@ def shard_result_from_message(message: shard_pb2.SearchResponse) -> ShardResult:
         bm25=_candidates_from_message(message.bm25),
         passages=tuple(map(passage_from_message, message.passages)),
         passages_total=message.passages_total,
-        generations=tuple(message.generations) or (message.generation,),
+        generations=tuple(message.generations),
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from datastore.build import build
 from datastore.config import load_config
 from datastore.encoders.hashing import HashingEncoder
-from retriever.api import SearchRequest
+from retriever.api import Mode, SearchRequest
 from retriever.local_shard import LocalShard
 from retriever.membership import Membership
 from retriever.router import Router
@@ -73,13 +73,13 @@ class Stores:
         finally:
             router.close()
 
-    def answers(self, store: Path, mode: str, shards: int = 1, **more: Any) -> Hits:
+    def answers(self, store: Path, mode: Mode, shards: int = 1, **more: Any) -> Hits:
         with self.opened(store, shards) as router:
-            requests = [SearchRequest(query, k=15, mode=mode, **more) for query in self.queries]  # type: ignore[arg-type]
-            return [
-                [(hit.document_id, hit.chunk_index, hit.score) for hit in router.search(request).hits]
-                for request in requests
-            ]
+            return self.answers_of(router, mode, **more)
+
+    def answers_of(self, router: Router, mode: Mode, **more: Any) -> Hits:
+        found = [router.search(SearchRequest(query, k=15, mode=mode, **more)) for query in self.queries]
+        return [[(hit.document_id, hit.chunk_index, hit.score) for hit in response.hits] for response in found]
 
 
 @pytest.fixture(scope="session")
