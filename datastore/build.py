@@ -22,7 +22,15 @@ from datastore.sources.rejects import CLEANING_REASONS, Rejects
 from datastore.store.checksums import record_file
 from datastore.store.durable import fsync_path
 from datastore.store.lock import LOCK_NAME, write_lock
-from datastore.store.manifest import GENERATIONS_FOLDER, MANIFEST_NAME, Manifest, RejectSummary, publish, utc_now
+from datastore.store.manifest import (
+    GENERATIONS_FOLDER,
+    MANIFEST_NAME,
+    Manifest,
+    RejectSummary,
+    SegmentRecord,
+    publish,
+    utc_now,
+)
 from datastore.store.refusals import storage_errors
 from datastore.store.segment import SEGMENTS_FOLDER
 from datastore.tasks.decide import Decided, decide, read_decided
@@ -79,20 +87,16 @@ def build(
     """
     with storage_errors(store):
         refuse_occupied(store)
-    encoder, plan = _prepare(inputs, store, config, encoder, device)
+    encoder, plan = prepare(inputs, store, config, encoder, device)
     with storage_errors(store), write_lock(store):
         refuse_occupied(store)
         workspace = Workspace(store)
         plan = begin(workspace, plan, on_note)
         with open_executor(execution, workspace, plan, encoder, device) as executor:
-            try:
-                return complete(workspace, plan, executor, device, on_progress)
-            except InvalidArgument:  # of this input and these settings nothing can be made
-                sweep(store, keep=store / REJECTS_NAME)
-                raise
+            return complete(workspace, plan, executor, device, on_progress)
 
 
-def _prepare(
+def prepare(
     inputs: Sequence[str], store: Path, config: BuildConfig, encoder: Encoder | None, device: DeviceChoice
 ) -> tuple[Encoder, BuildPlan]:
     """Check all that can be before anything is made."""
@@ -124,24 +128,55 @@ def complete(
     workspace: Workspace, plan: BuildPlan, executor: Executor, device: DeviceChoice, on_progress: OnProgress
 ) -> Manifest:
     """Do all of a build that is not done yet, and publish it."""
+    try:
+        return _complete(workspace, plan, executor, device, on_progress)
+    except InvalidArgument:  # of this input and these settings nothing can be made
+        sweep(workspace.store, keep=workspace.store / REJECTS_NAME)
+        raise
+
+
+def _complete(
+    workspace: Workspace, plan: BuildPlan, executor: Executor, device: DeviceChoice, on_progress: OnProgress
+) -> Manifest:
     tally = Tally(len(plan.tasks), on_progress)
     _run(workspace, Stage.SCAN, executor, tally, None)
+    decided = decided_input(workspace, plan)
+    tally.documents, tally.rejected = decided.documents, decided.rejected
+    _run(workspace, Stage.PASSAGES, executor, tally, decided.documents)
+    tally.passages = sum(record.passages for record in written_segments(workspace, plan))
+    tally.tell("index", 0)
+    ensure_trained(workspace, plan, device)
+    _run(workspace, Stage.INDEX, executor, tally, tally.passages)
+    return _publish(workspace, plan, decided, tally)
+
+
+def decided_input(workspace: Workspace, plan: BuildPlan) -> Decided:
+    """What becomes of the input, decided now if it has not been; every task must have been scanned.
+
+    Raises:
+        InvalidArgument: it has no document, or too many rejects.
+    """
     if read_decided(workspace) is None:
         rejects = Rejects(workspace.store / REJECTS_NAME)
         decide(workspace, len(plan.tasks), rejects, plan.config.clean.duplicates)
     decided = read_decided(workspace)
     assert decided is not None
-    tally.documents, tally.rejected = decided.documents, decided.rejected
     _check_input(workspace, plan, decided)
-    _run(workspace, Stage.PASSAGES, executor, tally, decided.documents)
-    records = [record for number in range(len(plan.tasks)) for record in task_records(workspace.task(number))]
-    tally.passages = sum(record.passages for record in records)
+    return decided
+
+
+def written_segments(workspace: Workspace, plan: BuildPlan) -> list[SegmentRecord]:
+    """The segments of all tasks, without their files."""
+    return [record for number in range(len(plan.tasks)) for record in task_records(workspace.task(number))]
+
+
+def ensure_trained(workspace: Workspace, plan: BuildPlan, device: DeviceChoice) -> None:
+    """Choose and train the index, if that has not been done; every task must have been written."""
     if read_trained(workspace) is None:
-        tally.tell("index", 0)
-        spec = choose_index(plan.config.index, tally.passages, plan.encoder.dimension)
+        records = written_segments(workspace, plan)
+        passages = sum(record.passages for record in records)
+        spec = choose_index(plan.config.index, passages, plan.encoder.dimension)
         mark_trained(workspace, spec, write_template(workspace.store, spec, records, device))
-    _run(workspace, Stage.INDEX, executor, tally, tally.passages)
-    return _publish(workspace, plan, decided, tally)
 
 
 def _run(workspace: Workspace, stage: Stage, executor: Executor, tally: Tally, total: int | None) -> None:

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from datastore.ann.index import Template, check_device, load_template
+from datastore.ann.spec import IndexSpec
 from datastore.cleaning.cleaner import Cleaner
 from datastore.config import segment_limit
 from datastore.devices import AUTO, DeviceChoice
@@ -16,7 +19,7 @@ from datastore.documents import Document
 from datastore.encoders.registry import Encoder, open_query_encoder
 from datastore.errors import InvalidArgument
 from datastore.indexing import write_codes
-from datastore.keeping.documents import Place, StoredDocuments
+from datastore.keeping.documents import OpenPassages, Place, StoredDocuments
 from datastore.keeping.drift import measured
 from datastore.keeping.merging import merge_segments
 from datastore.keeping.policy import choose_merges
@@ -24,7 +27,7 @@ from datastore.segmenting import Written, segment_name, write_segments
 from datastore.sources.admission import Admission, check_document
 from datastore.sources.inputs import open_inputs
 from datastore.sources.rejects import CLEANING_REASONS, RefusedError, Rejects
-from datastore.store.checksums import record_file
+from datastore.store.checksums import FileRecord, record_file
 from datastore.store.durable import fsync_path
 from datastore.store.generations import FAILED_REJECTS, writing
 from datastore.store.manifest import Manifest, RejectSummary, SegmentRecord, publish, read_manifest, succeeding
@@ -59,30 +62,78 @@ def add(
     device: DeviceChoice = AUTO,
     on_progress: OnProgress = lambda _: None,
 ) -> Addition:
-    """Add the documents of `inputs` in one generation; when this returns, searches that begin find them.
+    """Add the documents of `inputs` once: see `Adder`, which is for many additions, and its `add`."""
+    with Adder(store, encoder=encoder, device=device) as adder:
+        return adder.add(inputs, replace_known=replace_known, on_progress=on_progress)
 
-    Documents are cleaned one by one as in the build; duplicates of other texts are not looked for.
 
-    Segments are merged where too many are small (`datastore.keeping.policy`).
+class Adder:
+    """Adds to a datastore, time and again: encoder, template and the look-ups of ids stay open. For one thread.
 
     Args:
-        replace_known: a document whose id the datastore has takes its place; otherwise it is left out, and counted.
         encoder: the store's, open or where to load it from; None takes it from where the build did.
         device: where passages are encoded and put into lists.
 
     Raises:
         NotFound, FailedPrecondition, DataLoss: the store cannot be read, or `encoder` is not the store's.
-        InvalidArgument: the input cannot be read, has no document, or too many records were rejected.
-        Unavailable: another process is writing to the store.
-        ResourceExhausted: the disk is full, or a GPU's memory.
     """
-    check_device(device)
-    wanted = read_manifest(store).encoder
-    if isinstance(encoder, str) or encoder is None:
-        encoder = open_query_encoder(wanted, encoder, device)
-    wanted.require_same(encoder.fingerprint, "the encoder")
-    with writing(store) as manifest:
-        return _Adding(store, manifest, encoder, device, on_progress).run(inputs, replace_known=replace_known)
+
+    def __init__(self, store: Path, *, encoder: Encoder | str | None = None, device: DeviceChoice = AUTO) -> None:
+        check_device(device)
+        manifest = read_manifest(store)
+        wanted = manifest.encoder
+        if isinstance(encoder, str) or encoder is None:
+            encoder = open_query_encoder(wanted, encoder, device)
+        wanted.require_same(encoder.fingerprint, "the encoder")
+        self._store = store
+        self._encoder = encoder
+        self._device = device
+        self._cleaner = Cleaner(manifest.config.clean, encoder.encode_queries)
+        self._opened = OpenPassages(store)
+        self._template: tuple[tuple[IndexSpec, FileRecord | None], Template] | None = None
+
+    def add(
+        self, inputs: Sequence[str], *, replace_known: bool = False, on_progress: OnProgress = lambda _: None
+    ) -> Addition:
+        """Add the documents of `inputs` in one generation; when this returns, searches that begin find them.
+
+        Documents are cleaned one by one as in the build; duplicates of other texts are not looked for. Segments are
+        merged where too many are small (`datastore.keeping.policy`).
+
+        Args:
+            replace_known: a document whose id the datastore has takes its place; otherwise it is left out, and counted.
+
+        Raises:
+            NotFound, FailedPrecondition, DataLoss: the store cannot be read, or has another encoder by now.
+            InvalidArgument: the input cannot be read, has no document, or too many records were rejected.
+            Unavailable: another process is writing to the store.
+            ResourceExhausted: the disk is full, or a GPU's memory.
+        """
+        with writing(self._store) as manifest:
+            manifest.encoder.require_same(self._encoder.fingerprint, "the encoder")
+            template = self._template_of(manifest)
+            adding = _Adding(
+                self._store, manifest, self._encoder, template, cleaner=self._cleaner, on_progress=on_progress
+            )
+            return adding.run(inputs, self._opened, replace_known=replace_known)
+
+    def _template_of(self, manifest: Manifest) -> Template:
+        key = (manifest.index, manifest.template)
+        if self._template is None or self._template[0] != key:
+            path = self._store / manifest.template.path if manifest.template else None
+            self._template = key, load_template(manifest.index, path, self._device)
+        return self._template[1]
+
+    def close(self) -> None:
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class _StoreAdmission(Admission):
@@ -112,40 +163,47 @@ class _Adding:
     """One addition, under the write lock."""
 
     def __init__(
-        self, store: Path, manifest: Manifest, encoder: Encoder, device: DeviceChoice, on_progress: OnProgress
+        self,
+        store: Path,
+        manifest: Manifest,
+        encoder: Encoder,
+        template: Template,
+        *,
+        cleaner: Cleaner,
+        on_progress: OnProgress,
     ) -> None:
         self._store = store
         self._manifest = manifest
         self._generation = manifest.generation + 1
         self._name = partial(segment_name, self._generation)
         self._encoder = encoder
-        self._device = device
+        self._template = template
         self._on_progress = on_progress
-        self._cleaner = Cleaner(manifest.config.clean, encoder.encode_queries)
+        self._cleaner = cleaner
         self._tags: Counter[str] = Counter()
         """Of the document that was masked last."""
         self._masked = Counter(manifest.masked)
 
-    def run(self, inputs: Sequence[str], *, replace_known: bool) -> Addition:
+    def run(self, inputs: Sequence[str], opened: OpenPassages, *, replace_known: bool) -> Addition:
         manifest, store = self._manifest, self._store
         rejects = Rejects(store / f"rejects-{self._generation}.jsonl")
-        with rejects, StoredDocuments(store, manifest.segments) as documents:
+        documents = StoredDocuments(store, manifest.segments, opened)
+        with rejects:
             admission = _StoreAdmission(documents, replace_known=replace_known)
             new = self._write(inputs, rejects, admission)
             rejects.close()
             self._check_input(inputs, rejects, admission)
-            documents.delete(admission.places)
-            old = documents.write(self._generation)
+        documents.delete(admission.places)
+        old = documents.write(self._generation)
         if not new:  # the datastore has them all
             return Addition(
                 manifest, 0, 0, 0, admission.known, RejectSummary(rejects.total, dict(rejects.by_reason), None), 0
             )
         summary = self._summarize(rejects)
-        template = self._template()
         for record in new:
-            write_codes(store, manifest.index, template, record)
-        drift = measured(store, manifest, template, new)
-        records, merged = self._merge([*old, *new], template, len(new))
+            write_codes(store, manifest.index, self._template, record)
+        drift = measured(store, manifest, self._template, new)
+        records, merged = self._merge([*old, *new], len(new))
         sealed = [record if record.files else seal_segment(store, record) for record in records]
         fsync_path(store / SEGMENTS_FOLDER)
         masked = dict(sorted(self._masked.items()))
@@ -193,11 +251,7 @@ class _Adding:
         self._cleaner.check(document)
         return document
 
-    def _template(self) -> Template:
-        file = self._manifest.template
-        return load_template(self._manifest.index, self._store / file.path if file else None, self._device)
-
-    def _merge(self, records: list[SegmentRecord], template: Template, written: int) -> tuple[list[SegmentRecord], int]:
+    def _merge(self, records: list[SegmentRecord], written: int) -> tuple[list[SegmentRecord], int]:
         """The segments after what the policy says was merged, and how many became part of others."""
         manifest = self._manifest
         limit = segment_limit(manifest.config.segment, sum(record.live_passages for record in records))
@@ -213,7 +267,7 @@ class _Adding:
                     self._name(number),
                     spec=manifest.index,
                     analyzer=manifest.config.bm25.analyzer,
-                    template=template,
+                    template=self._template,
                 )
             )
         return kept, len(gone)

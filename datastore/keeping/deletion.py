@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,10 +13,10 @@ import numpy as np
 from datastore.errors import InvalidArgument
 from datastore.filters.language import parse
 from datastore.filters.predicate import Predicate
-from datastore.keeping.documents import StoredDocuments
+from datastore.keeping.documents import OpenPassages, StoredDocuments
 from datastore.store.columns import Columns
 from datastore.store.generations import writing
-from datastore.store.manifest import Manifest, SegmentRecord, publish, succeeding
+from datastore.store.manifest import Manifest, publish, succeeding
 from datastore.store.segment import COLUMNS, SEGMENTS_FOLDER
 
 _BATCH = 1024
@@ -60,7 +60,8 @@ def delete(store: Path, *, document_ids: Iterable[str] | None = None, where: str
             field="where",
         )
     predicate = None if where is None else parse(where)
-    with writing(store) as manifest, StoredDocuments(store, manifest.segments) as documents:
+    with writing(store) as manifest, closing(OpenPassages(store)) as opened:
+        documents = StoredDocuments(store, manifest.segments, opened)
         unknown: list[str] = []
         if predicate is not None:
             _mark_matching(store, manifest, documents, predicate)
@@ -94,7 +95,8 @@ def _mark_matching(store: Path, manifest: Manifest, documents: StoredDocuments, 
     from datastore.filters.evaluate import survivors
 
     for segment, record in enumerate(manifest.segments):
-        with _columns(store, record) as columns:
+        path = store / SEGMENTS_FOLDER / record.segment_id / COLUMNS
+        with closing(Columns(path, record.passages)) as columns:
             matching = np.unpackbits(
                 survivors(predicate, columns).bitmap, count=record.passages, bitorder="little"
             ).view(bool)
@@ -103,12 +105,3 @@ def _mark_matching(store: Path, manifest: Manifest, documents: StoredDocuments, 
         hit = np.zeros(record.documents, bool)
         hit[numbers[matching]] = True
         documents.delete_rows(segment, hit[numbers], int(np.count_nonzero(hit)))
-
-
-@contextlib.contextmanager
-def _columns(store: Path, record: SegmentRecord) -> Iterator[Columns]:
-    columns = Columns(store / SEGMENTS_FOLDER / record.segment_id / COLUMNS, record.passages)
-    try:
-        yield columns
-    finally:
-        columns.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,30 +25,43 @@ class Place(NamedTuple):
     passages: int
 
 
-class StoredDocuments:
-    """The documents of some segments, deleted ones not among them; a context manager, for one thread.
+class OpenPassages:
+    """Passage stores of segments, kept open from change to change: to open one takes milliseconds. For one thread."""
 
-    A look-up asks every segment, whose bloom filters answer for most of them. Segments are opened with the first.
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._opened: dict[str, PassageStore] = {}
+
+    def of(self, records: Sequence[SegmentRecord]) -> list[PassageStore]:
+        """Those of these segments, in their order; others are closed."""
+        for gone in self._opened.keys() - {record.segment_id for record in records}:
+            self._opened.pop(gone).close()
+        for segment_id in (record.segment_id for record in records):
+            if segment_id not in self._opened:
+                self._opened[segment_id] = PassageStore(self._store / SEGMENTS_FOLDER / segment_id / PASSAGES)
+        return [self._opened[record.segment_id] for record in records]
+
+    def close(self) -> None:
+        self.of(())
+
+
+class StoredDocuments:
+    """The documents of some segments, deleted ones not among them; for one thread.
+
+    A look-up asks every segment, whose bloom filters answer for most of them.
     """
 
-    def __init__(self, store: Path, records: Sequence[SegmentRecord]) -> None:
+    def __init__(self, store: Path, records: Sequence[SegmentRecord], opened: OpenPassages) -> None:
         self._store = store
         self._records = records
-        self._opened: list[PassageStore] = []
-        self._stack = contextlib.ExitStack()
+        self._opened = opened
         self._deleted: dict[int, NDArray[np.bool_]] = {}
         self._documents: dict[int, int] = {}
-
-    def __enter__(self) -> StoredDocuments:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
 
     def find(self, document_ids: Sequence[str]) -> list[Place | None]:
         """Where each document is; None for what is not here, or was deleted."""
         found: list[Place | None] = [None] * len(document_ids)
-        for segment, passages in enumerate(self._segments()):
+        for segment, passages in enumerate(self._opened.of(self._records)):
             for at, run in enumerate(passages.runs(document_ids)):
                 if run is not None and not self._marks(segment)[run[0]]:
                     found[at] = Place(segment, *run)
@@ -82,14 +94,6 @@ class StoredDocuments:
                 deletions = write_deletions(self._store, record.segment_id, generation, marks, documents)
                 changed.append(replace(record, deletions=deletions))
         return tuple(changed)
-
-    def _segments(self) -> list[PassageStore]:
-        while len(self._opened) < len(self._records):
-            record = self._records[len(self._opened)]
-            passages = PassageStore(self._store / SEGMENTS_FOLDER / record.segment_id / PASSAGES)
-            self._stack.callback(passages.close)
-            self._opened.append(passages)
-        return self._opened
 
     def _marks(self, segment: int) -> NDArray[np.bool_]:
         if segment not in self._deleted:

@@ -63,7 +63,7 @@ class InProcess:
 
 @contextmanager
 def open_executor(
-    execution: Execution, workspace: Workspace, plan: BuildPlan, encoder: Encoder, device: DeviceChoice
+    execution: Execution, workspace: Workspace, plan: BuildPlan, encoder: Encoder | None, device: DeviceChoice
 ) -> Iterator[Executor]:
     """The executor that was asked for, until the end of the `with` block.
 
@@ -77,6 +77,7 @@ def open_executor(
         with contextlib.closing(OnRay(workspace, device, execution.workers, threads)) as cluster:
             yield cluster
     elif execution.workers is not None or execution.threads is not None:
-        yield Processes(workspace, device, execution.workers or 1, threads)
+        with contextlib.closing(Processes(workspace, device, execution.workers or 1, threads)) as processes:
+            yield processes
     else:
         yield InProcess(Worker(workspace, plan, device, encoder))

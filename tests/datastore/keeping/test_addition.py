@@ -14,7 +14,7 @@ from datastore.encoders.hashing import HashingEncoder
 from datastore.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from datastore.info import describe_store
 from datastore.keeping import addition
-from datastore.keeping.addition import add
+from datastore.keeping.addition import Adder, add
 from datastore.keeping.compaction import compact
 from datastore.keeping.deletion import delete
 from datastore.store.generations import writing
@@ -188,8 +188,9 @@ def test_a_reader_goes_on_while_documents_come_and_go(tmp_path: Path, small: Pat
 
 def test_many_small_additions_leave_few_segments(tmp_path: Path, stores: Stores) -> None:
     store = stores.build(tmp_path, stores.records(range(30)), segment={"passages": 100})
-    for number in range(30, 70):
-        add(store, [stores.write(tmp_path / "one.jsonl", stores.records([number]))], encoder=HashingEncoder())
+    with Adder(store) as adder:
+        for number in range(30, 70):
+            adder.add([stores.write(tmp_path / "one.jsonl", stores.records([number]))])
     manifest = read_manifest(store)
     assert manifest.generation == 41
     assert len(manifest.segments) <= 8 + manifest.passages // 50
