@@ -180,3 +180,8 @@ class CleanSettings:
     classifier: ClassifierSettings | None = None
     contamination: ContaminationSettings | None = None
     duplicates: DuplicateSettings | None = None
+
+    def files(self) -> list[str]:
+        """Paths of the files that documents are held against."""
+        models = [self.classifier.model] if self.classifier else []
+        return [*models, *(self.contamination.questions if self.contamination else ())]
