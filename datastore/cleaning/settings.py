@@ -134,7 +134,7 @@ class RephrasedSettings:
 
     __pydantic_config__ = _STRICT
     min_cosine: Share = 0.85
-    min_shared_words: Share = 0.4
+    min_shared_words: Share = 0.5
     """Of a question's content words, that a sentence must have before the two are embedded; 0 embeds all."""
 
 
