@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +12,13 @@ from datastore.ann.index import check_device
 from datastore.ann.operating_curve import OperatingCurve
 from datastore.ann.spec import TEMPLATE_NAMES, check_index, choose_index
 from datastore.bm25.analysis import check_analyzer
+from datastore.cleaning.cleaner import Cleaner
 from datastore.config import BuildConfig
 from datastore.devices import AUTO, DeviceChoice
 from datastore.encoders.registry import Encoder, open_encoder
 from datastore.errors import AlreadyExists, InvalidArgument
 from datastore.indexing import write_template
-from datastore.sources.rejects import Rejects
+from datastore.sources.rejects import CLEANING_REASONS, Rejects
 from datastore.store.checksums import record_file
 from datastore.store.durable import fsync_path
 from datastore.store.lock import LOCK_NAME, write_lock
@@ -103,6 +104,7 @@ def prepare(
     check_analyzer(config.bm25.analyzer)
     check_device(device)
     encoder = encoder or open_encoder(config.encoder, device)
+    Cleaner(config.clean, encoder.encode_queries)  # so that what is wrong with its files is said now
     check_index(config.index, encoder.fingerprint.dimension)
     return encoder, make_plan(inputs, config, encoder.fingerprint)
 
@@ -155,7 +157,8 @@ def decided_input(workspace: Workspace, plan: BuildPlan) -> Decided:
         InvalidArgument: it has no document, or too many rejects.
     """
     if read_decided(workspace) is None:
-        decide(workspace, len(plan.tasks), Rejects(workspace.store / REJECTS_NAME))
+        rejects = Rejects(workspace.store / REJECTS_NAME)
+        decide(workspace, len(plan.tasks), rejects, plan.config.clean.duplicates)
     decided = read_decided(workspace)
     assert decided is not None
     _check_input(workspace, plan, decided)
@@ -211,6 +214,7 @@ def _publish(workspace: Workspace, plan: BuildPlan, decided: Decided, tally: Tal
         segments=tuple(segments),
         rejects=_summarize(store, decided),
         required_features=spec.required_features,
+        masked=decided.masked,
     )
     if spec.kind != "flat" and plan.config.index.tune_queries:
         manifest = replace(manifest, operating_curve=_measure(store, manifest, tally))
@@ -224,24 +228,29 @@ def _publish(workspace: Workspace, plan: BuildPlan, decided: Decided, tally: Tal
 
 
 def _check_input(workspace: Workspace, plan: BuildPlan, decided: Decided) -> None:
-    rejected, seen = decided.rejected, decided.documents + decided.rejected
-    reasons = ", ".join(f"{reason} {count}" for reason, count in decided.by_reason.items())
+    """Refuse an input that gives no documents, or too many rejects; what cleaning leaves out is no fault of it."""
+    faults = {reason: count for reason, count in decided.by_reason.items() if reason not in CLEANING_REASONS}
+    faulty, rejected, seen = sum(faults.values()), decided.rejected, decided.documents + decided.rejected
     path = workspace.store / REJECTS_NAME
-    if decided.documents and rejected <= plan.config.input.max_rejected_share * seen:
+    if decided.documents and faulty <= plan.config.input.max_rejected_share * seen:
         return
     if decided.documents == 0:
         raise InvalidArgument(
             f"no document in {', '.join(plan.inputs)}"
-            + (f": all {rejected} records were rejected ({reasons})" if rejected else ""),
+            + (f": all {rejected} records were rejected ({_count(decided.by_reason)})" if rejected else ""),
             mend="give input with at least one document that has text",
             field="input",
         )
     raise InvalidArgument(
-        f"{rejected} of {seen} input records were rejected ({reasons}), more than the share allowed, "
+        f"{faulty} of {seen} input records were rejected ({_count(faults)}), more than the share allowed, "
         f"{plan.config.input.max_rejected_share:g}",
         mend=f"see {path}, then mend the input or raise input.max_rejected_share",
         field="input",
     )
+
+
+def _count(by_reason: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in by_reason.items())
 
 
 def _measure(store: Path, manifest: Manifest, tally: Tally) -> OperatingCurve:

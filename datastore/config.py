@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from datastore.cleaning.settings import CleanSettings
 from datastore.errors import InvalidArgument, NotFound
 from datastore.quantities import parse_bytes
 
@@ -122,6 +123,7 @@ class BuildConfig:
     index: IndexConfig = IndexConfig()
     bm25: Bm25Config = Bm25Config()
     segment: SegmentConfig = SegmentConfig()
+    clean: CleanSettings = field(default_factory=CleanSettings)
 
 
 def segment_limit(config: SegmentConfig, passages_so_far: int) -> int:
@@ -155,12 +157,7 @@ def load_config(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> 
             raise InvalidArgument(
                 f"{path} cannot be read as TOML: {error}", mend="mend the file", field="config"
             ) from None
-    for section, values in options.items():
-        given = {key: value for key, value in values.items() if value is not None}
-        if given:
-            existing = tree.setdefault(section, {})
-            if isinstance(existing, dict):
-                existing.update(given)
+    _merge(tree, options)
     try:
         return _ADAPTER.validate_python(tree)
     except ValidationError as error:
@@ -171,3 +168,16 @@ def load_config(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> 
             mend=f"correct {where} in {path or 'the options'}",
             field=where,
         ) from None
+
+
+def _merge(tree: dict[str, Any], options: Mapping[str, Any]) -> None:
+    """Put the options that are given over what is there, table by table."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            existing = tree.get(key, {})
+            if isinstance(existing, dict):  # what is no table is refused with the rest
+                _merge(existing, value)
+                if existing:
+                    tree[key] = existing
+        elif value is not None:
+            tree[key] = value

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, get_args
 
 from datastore.errors import InvalidArgument
 
-Reason = Literal[
+InputReason = Literal[
     "not UTF-8",
     "not JSON",
     "not an object",
@@ -29,6 +29,30 @@ Reason = Literal[
     "not PDF",
     "not Python",
 ]
+"""Why no document can be made of something."""
+
+CleaningReason = Literal[
+    "word count",
+    "word length",
+    "symbols",
+    "bullet lines",
+    "ellipsis lines",
+    "alphabetic words",
+    "stop words",
+    "repeated lines",
+    "repeated n-grams",
+    "unpunctuated lines",
+    "short lines",
+    "language",
+    "classifier",
+    "contaminated",
+    "exact duplicate",
+    "near duplicate",
+]
+"""Why cleaning leaves a document out, where it is asked to (`datastore/cleaning/`)."""
+
+Reason = InputReason | CleaningReason
+CLEANING_REASONS = frozenset(get_args(CleaningReason))
 
 EXCERPT_CHARACTERS = 200
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -106,6 +106,8 @@ class Manifest:
     format: str = FORMAT_NAME
     format_version: int = FORMAT_VERSION
     required_features: tuple[str, ...] = ()
+    masked: dict[str, int] = field(default_factory=dict)
+    """Places where cleaning put a tag for personal data, by kind."""
     operating_curve: OperatingCurve | None = None
     """What recall costs; None where it was not measured, as with an index that is exact anyway."""
     drift: Drift | None = None

@@ -126,7 +126,7 @@ def difference(begun: BuildPlan, wanted: BuildPlan) -> str:
 
 def _first_difference(old: dict[str, Any], new: dict[str, Any], path: str = "") -> tuple[str, str]:
     for key, value in old.items():
-        if isinstance(value, dict) and value != new[key]:
+        if isinstance(value, dict) and isinstance(new[key], dict) and value != new[key]:
             return _first_difference(value, new[key], f"{path}{key}.")
         if value != new[key]:
             return f"{path}{key} = {value!r}", f"{path}{key} = {new[key]!r}"

@@ -9,8 +9,9 @@
         claim                   locked by the process that works at it
         documents.zst           what the scan admitted (`spool`)
         ids                     digests of their ids, in sorted runs (`digests`)
+        signatures/             what duplicates are found by, if they are (`datastore.cleaning.signatures`)
         rejects.jsonl           what the scan refused, and where among the documents
-        scanned.json            marker: the three files above are whole
+        scanned.json            marker: all of the above is whole
         decisions               one byte a document: 0 keeps it (`decide`); absent if all are kept
         kept.json               how many are kept
         segments/000000.vectors journal of a segment's vectors (`datastore.store.vector_journal`)
@@ -57,6 +58,10 @@ class TaskFolder:
     @property
     def ids(self) -> Path:
         return self.path / "ids"
+
+    @property
+    def signatures(self) -> Path:
+        return self.path / "signatures"
 
     @property
     def rejects(self) -> Path:
@@ -114,6 +119,11 @@ class Workspace:
     @property
     def decided(self) -> Path:
         return self.path / "decided.json"
+
+    @property
+    def duplicates(self) -> Path:
+        """Where duplicates are joined, while they are looked for."""
+        return self.path / "duplicates"
 
     @property
     def trained(self) -> Path:

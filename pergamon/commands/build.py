@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 from pathlib import Path
+from typing import get_args
 
 import typer
 from rich.markup import escape
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from datastore.ann.memory import index_bytes
 from datastore.build import build as build_datastore
+from datastore.cleaning.settings import PersonalKind
 from datastore.config import load_config
 from datastore.devices import parse_device
 from datastore.store.manifest import Manifest
@@ -28,6 +30,8 @@ EXAMPLES = """
 
 `pergamon build --input corpus.jsonl.zst --store my.store --index-memory 2GiB`
 
+`pergamon build --input crawl.jsonl.zst --store my.store --keep-language en --deduplicate near`
+
 `pergamon build --input pydoc: --store py.store --encoder BAAI/bge-small-en-v1.5 --device cuda`
 """
 
@@ -40,6 +44,13 @@ class IndexKind(StrEnum):
     IVF_PQ = "ivf-pq"
     IVF_PQ4 = "ivf-pq4"
     IVF_RABITQ = "ivf-rabitq"
+
+
+class Deduplicate(StrEnum):
+    """What `--deduplicate` takes."""
+
+    EXACT = "exact"
+    NEAR = "near"
 
 
 class Executor(StrEnum):
@@ -74,6 +85,18 @@ def build(
     max_rejected_share: float | None = typer.Option(
         None, "--max-rejected-share", help="Fail when more than this share of the input is rejected (default 0.1)."
     ),
+    keep_language: list[str] | None = typer.Option(
+        None, "--keep-language", help="Leave out documents in other languages than these (ISO 639-1: en)."
+    ),
+    deduplicate: Deduplicate | None = typer.Option(
+        None, "--deduplicate", help="Leave out documents with the text of an earlier one, or nearly so."
+    ),
+    decontaminate: list[str] | None = typer.Option(
+        None, "--decontaminate", help="A file of questions (JSON Lines, .txt); leave out documents that hold one."
+    ),
+    mask_personal: bool = typer.Option(
+        False, "--mask-personal", help="Put tags in the place of e-mail addresses, phone numbers and the like."
+    ),
     device: options.Device = "auto",
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
@@ -87,6 +110,12 @@ def build(
             "bm25": {"k1": bm25_k1, "b": bm25_b, "analyzer": analyzer},
             "segment": {"passages": segment_passages},
             "input": {"max_rejected_share": max_rejected_share},
+            "clean": {
+                "language": {"keep": keep_language or None},
+                "duplicates": {"exact": True, "near": deduplicate is Deduplicate.NEAR} if deduplicate else {},
+                "contamination": {"questions": decontaminate or None},
+                "personal": {"mask": get_args(PersonalKind)} if mask_personal else {},
+            },
         },
     )
     chosen = parse_device(device)
@@ -115,6 +144,7 @@ def _report(store: Path, manifest: Manifest, seconds: float, as_json: bool) -> N
                 "segments": len(manifest.segments),
                 "rejected": rejects.total,
                 "rejected_by_reason": rejects.by_reason,
+                "masked": manifest.masked,
                 "rejects_file": str(store / rejects.file.path) if rejects.file else None,
                 "encoder": manifest.encoder.name,
                 "index": manifest.index.describe(),
@@ -136,5 +166,7 @@ def _report(store: Path, manifest: Manifest, seconds: float, as_json: bool) -> N
     if rejects.file is not None:
         reasons = ", ".join(f"{reason} {count}" for reason, count in rejects.by_reason.items())
         table.add_row("rejected", f"{rejects.total:,} ({reasons}): see {escape(str(store / rejects.file.path))}")
+    if manifest.masked:
+        table.add_row("masked", ", ".join(f"{kind} {count:,}" for kind, count in manifest.masked.items()))
     ERRORS.print(f"built {store}", markup=False)
     ERRORS.print(table)
