@@ -23,6 +23,7 @@ from datastore.store.manifest import Manifest
 from datastore.store.refusals import storage_errors
 from datastore.tasks.decide import read_decided
 from datastore.tasks.executors import HERE, Execution, open_executor
+from datastore.tasks.log import BuildLog
 from datastore.tasks.plan import BuildPlan, difference, load_plan
 from datastore.tasks.progress import OnProgress, Tally
 from datastore.tasks.stages import Stage, Worker, is_done, read_trained
@@ -43,6 +44,7 @@ def build_share(
     on_progress: OnProgress = lambda _: None,
     *,
     encoder: Encoder | None = None,
+    cache: Path | None = None,
     device: DeviceChoice = AUTO,
     on_note: OnNote = lambda _: None,
 ) -> Stage | None:
@@ -52,6 +54,7 @@ def build_share(
 
     Args:
         share: (I, N), `0 <= I < N`.
+        cache: a folder that keeps vectors from build to build.
 
     Raises what `datastore.build.build` raises.
     """
@@ -60,8 +63,8 @@ def build_share(
     encoder, wanted = prepare(inputs, store, config, encoder, device)
     workspace = Workspace(store)
     with storage_errors(store), _joined(workspace, wanted, on_note) as plan:
-        worker = Worker(workspace, plan, device, encoder)
-        tally = Tally(len(plan.tasks), on_progress)
+        worker = Worker(workspace, plan, device, encoder=encoder, cache=cache)
+        tally = Tally(len(plan.tasks), on_progress, BuildLog(workspace.log))
         own = range(share[0], len(plan.tasks), share[1])
         for stage in Stage:
             if stage is Stage.PASSAGES:
@@ -72,6 +75,7 @@ def build_share(
             tally.begin(stage, None)
             if not _do(workspace, stage, own, worker, tally):
                 return stage
+            tally.end()
     return None
 
 

@@ -22,7 +22,18 @@ IndexChoice = Literal["auto", "flat", "ivf-pq", "ivf-pq4", "ivf-rabitq"]
 class ChunkConfig:
     __pydantic_config__ = _STRICT
     words: Annotated[int, Field(ge=0, le=1_000_000)] = 256
-    """Words in a passage at most; 0 keeps each document whole."""
+    """Words in a passage at most, for the chunker `words`; 0 keeps each document whole."""
+    chunker: Literal["words", "tokens", "sentences", "structure"] = "words"
+    tokens: Annotated[int, Field(ge=8, le=1_000_000)] = 256
+    """The encoder's tokens in a passage's text at most, for the other chunkers."""
+    overlap: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Words or tokens that a passage may have in common with the one before it; at most half of its size."""
+
+    def __post_init__(self) -> None:
+        size = self.words if self.chunker == "words" else self.tokens
+        if 2 * self.overlap > size:
+            unit = "words" if self.chunker == "words" else "tokens"
+            raise ValueError(f"the overlap is {self.overlap}; of {size} {unit} at most {size // 2} can overlap")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,11 @@ InputReason = Literal[
     "duplicate id",
     "too large",
     "damaged archive",
+    "damaged file",
+    "damaged page",
+    "damaged record",
+    "encrypted",
+    "not PDF",
     "not Python",
 ]
 """Why no document can be made of something."""
@@ -90,7 +95,7 @@ class Rejects:
         if isinstance(excerpt, bytes):
             excerpt = excerpt[: 4 * EXCERPT_CHARACTERS].decode(errors="backslashreplace")
         record = {
-            "file": _printable(file),
+            "file": _printable(without_query(file)),
             "line": line,
             "reason": refused.reason,
             "detail": _printable(refused.detail),
@@ -133,6 +138,11 @@ class Rejects:
             f"the rejects file {self.path} cannot be written: {error.strerror}",
             mend="choose a folder that can be written and has space left",
         )
+
+
+def without_query(file: str) -> str:
+    """A URL without what follows a `?`: that may be a signature, which is as good as a password."""
+    return file.partition("?")[0] if "://" in file else file
 
 
 def _printable(text: str) -> str:

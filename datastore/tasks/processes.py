@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from datastore.devices import DeviceChoice
@@ -34,7 +35,10 @@ class Processes:
         threads: of the arithmetic of each; their number decides how sums are rounded, so it does not follow `workers`.
     """
 
-    def __init__(self, workspace: Workspace, device: DeviceChoice, workers: int, threads: int) -> None:
+    def __init__(
+        self, workspace: Workspace, device: DeviceChoice, workers: int, threads: int, cache: Path | None
+    ) -> None:
+        self._cache = [str(cache.absolute())] if cache is not None else []
         self._store = str(workspace.store.absolute())
         self._device = device
         self._workers = workers
@@ -48,7 +52,7 @@ class Processes:
         count = min(self._workers, len(tasks))  # more would have nothing to do
         while len(self._processes) < count:
             number = len(self._processes)
-            command = [self._store, device_of(self._device, number)]
+            command = [self._store, device_of(self._device, number), *self._cache]
             self._processes.append(_Process(command, number, self._environment, self._messages))
         for process in self._processes[:count]:
             process.send({"stage": stage, "tasks": list(tasks)})

@@ -1,4 +1,4 @@
-"""A worker process of a build: `python -m datastore.tasks.worker STORE DEVICE`.
+"""A worker process of a build: `python -m datastore.tasks.worker STORE DEVICE [CACHE]`.
 
 It reads jobs from standard input, JSON objects in a line each: a stage, and tasks to do it to, each unless another
 worker has it. It says on standard output, in JSON Lines, how far it is (`step`), that it is through (`done`), or what
@@ -26,7 +26,7 @@ from datastore.tasks.stages import Stage, Step, Worker
 from datastore.tasks.workspace import Workspace
 
 
-def open_worker(store: str, device: str) -> Worker:
+def open_worker(store: str, device: str, cache: str | None = None) -> Worker:
     """A worker for the build that has its plan in `store`, in the folder that the build was begun in."""
     workspace = Workspace(Path(store))
     plan = load_plan(workspace)
@@ -36,7 +36,7 @@ def open_worker(store: str, device: str) -> Worker:
             mend="give every worker the same version of pergamon, and a file system that all of them see",
         )
     os.chdir(plan.folder)
-    return Worker(workspace, plan, parse_device(device))
+    return Worker(workspace, plan, parse_device(device), cache=Path(cache) if cache is not None else None)
 
 
 def error_to_plain(error: PergamonError) -> dict[str, str]:
@@ -56,12 +56,12 @@ def step_from_plain(plain: dict[str, Any]) -> Step:
 
 
 def main() -> int:
-    store, device = sys.argv[1:]
+    store, device, *cache = sys.argv[1:]
     jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_hear, args=(jobs,), daemon=True).start()
     try:
         with storage_errors(Path(store)):
-            worker = open_worker(store, device)
+            worker = open_worker(store, device, *cache)
             while True:
                 job = jobs.get()
                 for task in job["tasks"]:

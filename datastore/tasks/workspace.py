@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from datastore.store.durable import replace_file
+from datastore.tasks.log import LOG_NAME
 
 WORK_FOLDER = "work"
 
@@ -114,7 +115,7 @@ class Workspace:
 
     @property
     def log(self) -> Path:
-        return self.path / "build-log.jsonl"
+        return self.path / LOG_NAME
 
     @property
     def decided(self) -> Path:
