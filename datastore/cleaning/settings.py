@@ -134,7 +134,7 @@ class RephrasedSettings:
 
     __pydantic_config__ = _STRICT
     min_cosine: Share = 0.85
-    min_shared_words: Share = 0.4
+    min_shared_words: Share = 0.5
     """Of a question's content words, that a sentence must have before the two are embedded; 0 embeds all."""
 
 
@@ -180,3 +180,8 @@ class CleanSettings:
     classifier: ClassifierSettings | None = None
     contamination: ContaminationSettings | None = None
     duplicates: DuplicateSettings | None = None
+
+    def files(self) -> list[str]:
+        """Paths of the files that documents are held against."""
+        models = [self.classifier.model] if self.classifier else []
+        return [*models, *(self.contamination.questions if self.contamination else ())]

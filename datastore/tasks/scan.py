@@ -14,6 +14,7 @@ from datastore.sources.admission import check_document
 from datastore.sources.found import Piece
 from datastore.sources.inputs import read_piece
 from datastore.sources.rejects import RefusedError, Rejects
+from datastore.store.durable import fsync_path
 from datastore.tasks.digests import DigestWriter
 from datastore.tasks.spool import SpoolWriter
 from datastore.tasks.workspace import TaskFolder, write_marker
@@ -71,6 +72,9 @@ def scan(
         digests.close()
         if signatures:
             signatures.finish()
+    for made in (task.documents, task.ids, task.rejects):
+        if made.exists():
+            fsync_path(made)
     write_marker(
         task.scanned,
         {

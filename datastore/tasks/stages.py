@@ -14,6 +14,7 @@ from datastore.ann.index import Template, load_template
 from datastore.ann.spec import IndexSpec
 from datastore.cleaning.cleaner import Cleaner
 from datastore.devices import DeviceChoice
+from datastore.encoders.cache import CachedEncoder
 from datastore.encoders.registry import Encoder, open_encoder
 from datastore.indexing import write_codes
 from datastore.segmenting import Written
@@ -90,15 +91,24 @@ class Worker:
     Args:
         encoder: to encode with; None opens the one that the plan names, when it is needed.
         device: where passages are encoded, and vectors are put into lists.
+        cache: a folder of vectors (`datastore.encoders.cache`); None keeps none.
     """
 
     def __init__(
-        self, workspace: Workspace, plan: BuildPlan, device: DeviceChoice, encoder: Encoder | None = None
+        self,
+        workspace: Workspace,
+        plan: BuildPlan,
+        device: DeviceChoice,
+        *,
+        encoder: Encoder | None = None,
+        cache: Path | None = None,
     ) -> None:
         self._workspace = workspace
         self._plan = plan
         self._device = device
         self._encoder = encoder
+        self._cache = cache
+        self._cached: CachedEncoder | None = None
         self._cleaner: Cleaner | None = None
         self._template: tuple[IndexSpec, Template] | None = None
 
@@ -127,7 +137,10 @@ class Worker:
         def tell(written: Written) -> None:
             on_step(Step(Stage.PASSAGES, folder.number, written.documents, written.passages, written.tokens))
 
-        write_task(self._workspace, self._plan, folder.number, self._open_encoder(), tell)
+        encoder = self._open_encoder()
+        if self._cache is not None and self._cached is None:
+            self._cached = CachedEncoder(encoder, self._cache)
+        write_task(self._workspace, self._plan, folder.number, self._cached or encoder, tell)
 
     def _index(self, folder: TaskFolder, on_step: OnStep) -> None:
         spec, template = self._trained()
@@ -145,6 +158,10 @@ class Worker:
             )
             on_step(done)
         write_marker(folder.indexed, {})
+
+    def close(self) -> None:
+        if self._cached is not None:
+            self._cached.close()
 
     def _open_encoder(self) -> Encoder:
         if self._encoder is None:

@@ -36,6 +36,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datastore.store.durable import replace_file
+from datastore.tasks.log import LOG_NAME
+
 WORK_FOLDER = "work"
 
 
@@ -112,7 +115,7 @@ class Workspace:
 
     @property
     def log(self) -> Path:
-        return self.path / "build-log.jsonl"
+        return self.path / LOG_NAME
 
     @property
     def decided(self) -> Path:
@@ -157,12 +160,10 @@ def _claim(folder: Path) -> Iterator[bool]:
 def write_marker(path: Path, content: dict[str, Any]) -> None:
     """Put a JSON object at `path`, at once.
 
-    Not synced: a marker outlives its process whatever kills that, and what a machine's crash leaves of it is no JSON.
+    What it stands for must be on the device before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, ensure_ascii=True) + "\n", encoding="ascii")
-    temporary.replace(path)
+    replace_file(path, json.dumps(content, ensure_ascii=True).encode() + b"\n")
 
 
 def read_marker(path: Path) -> dict[str, Any] | None:
