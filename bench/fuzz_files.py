@@ -6,12 +6,19 @@ import gzip
 import io
 import json
 from datetime import datetime
+from typing import Any
 
 import zstandard
 
 RECORDS = [
     {"_id": "one", "title": "First", "text": "Some words of a first document.", "year": 1999, "tags": ["a", {"b": 1}]},
-    {"id": 2, "text": "Dolma's shape, with é, 漢 and 😀.", "source": "web", "metadata": {"lang": "en"}, "added": "2024-01-01"},
+    {
+        "id": 2,
+        "text": "Dolma's shape, with é, 漢 and 😀.",
+        "source": "web",
+        "metadata": {"lang": "en"},
+        "added": "2024-01-01",
+    },
     {"text": "A third one, without an id. " * 20},
 ]
 
@@ -95,7 +102,7 @@ def arrow(*, stream: bool = True) -> bytes:
     return out.getvalue()
 
 
-def _table():  # type: ignore[no-untyped-def]
+def _table() -> Any:
     import pyarrow
 
     return pyarrow.table(

@@ -47,29 +47,21 @@ class ParquetFiles:
 
         number = piece.first
         try:
-            with open_bytes(piece.location) as stream:
-                with _damage(piece, rejects, number):
-                    file = pyarrow.parquet.ParquetFile(stream, pre_buffer=False)
-                    require_column(file.schema_arrow.names, piece, config)
-                    groups = range(piece.start, file.num_row_groups if piece.stop is None else piece.stop)
-                    rows = [file.metadata.row_group(group).num_rows for group in groups]
-                    for group, count in zip(groups, rows, strict=True):
-                        # Damage to one row group leaves the others readable.
-                        with _damage(piece, rejects, number):
-                            yield from _read_group(file, group, number, piece, rejects, config)
-                        number += count
+            with open_bytes(piece.location) as stream, _damage(piece, rejects, number):
+                file = pyarrow.parquet.ParquetFile(stream, pre_buffer=False)
+                require_column(file.schema_arrow.names, piece, config)
+                groups = range(piece.start, file.num_row_groups if piece.stop is None else piece.stop)
+                rows = [file.metadata.row_group(group).num_rows for group in groups]
+                for group, count in zip(groups, rows, strict=True):
+                    # Damage to one row group leaves the others readable.
+                    with _damage(piece, rejects, number):
+                        details = file.metadata.row_group(group)
+                        _refuse_bomb(details, group)
+                        batches = file.iter_batches(_rows_at_once(details), row_groups=[group], use_threads=False)
+                        yield from read_batches(batches, number, piece, rejects, config)
+                    number += count
         except OSError as error:
             raise unreadable(piece.location, error) from error
-
-
-def _read_group(
-    file: Any, group: int, first: int, piece: Piece, rejects: Rejects, config: InputConfig
-) -> Iterator[Found]:
-    details = file.metadata.row_group(group)
-    _refuse_bomb(details, group)
-    for batch in file.iter_batches(_rows_at_once(details), row_groups=[group], use_threads=False):
-        yield from read_batches([batch], first, piece, rejects, config)
-        first += batch.num_rows
 
 
 @contextmanager
