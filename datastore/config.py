@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from datastore.cleaning.settings import CleanSettings
 from datastore.errors import InvalidArgument, NotFound
 from datastore.quantities import parse_bytes
 
@@ -54,6 +55,10 @@ def _memory(value: object) -> object:
     return parse_bytes(value, "index.memory") if isinstance(value, str) else value
 
 
+def _task_bytes(value: object) -> object:
+    return parse_bytes(value, "input.task_bytes") if isinstance(value, str) else value
+
+
 @dataclass(frozen=True, slots=True)
 class IndexConfig:
     __pydantic_config__ = _STRICT
@@ -96,6 +101,8 @@ class InputConfig:
     id_field: Annotated[str, Field(min_length=1)] | None = None
     """Where they keep their id; None takes the first of `_id` and `id` that is there."""
     title_field: Annotated[str, Field(min_length=1)] = "title"
+    task_bytes: Annotated[int, Field(ge=1), BeforeValidator(_task_bytes)] | None = None
+    """Bytes of input in a task, as a number or as `64MiB`; None takes a 64th of the input, 4 to 256 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,7 @@ class BuildConfig:
     index: IndexConfig = IndexConfig()
     bm25: Bm25Config = Bm25Config()
     segment: SegmentConfig = SegmentConfig()
+    clean: CleanSettings = field(default_factory=CleanSettings)
 
 
 def segment_limit(config: SegmentConfig, passages_so_far: int) -> int:
@@ -149,12 +157,7 @@ def load_config(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> 
             raise InvalidArgument(
                 f"{path} cannot be read as TOML: {error}", mend="mend the file", field="config"
             ) from None
-    for section, values in options.items():
-        given = {key: value for key, value in values.items() if value is not None}
-        if given:
-            existing = tree.setdefault(section, {})
-            if isinstance(existing, dict):
-                existing.update(given)
+    _merge(tree, options)
     try:
         return _ADAPTER.validate_python(tree)
     except ValidationError as error:
@@ -165,3 +168,16 @@ def load_config(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> 
             mend=f"correct {where} in {path or 'the options'}",
             field=where,
         ) from None
+
+
+def _merge(tree: dict[str, Any], options: Mapping[str, Any]) -> None:
+    """Put the options that are given over what is there, table by table."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            existing = tree.get(key, {})
+            if isinstance(existing, dict):  # what is no table is refused with the rest
+                _merge(existing, value)
+                if existing:
+                    tree[key] = existing
+        elif value is not None:
+            tree[key] = value

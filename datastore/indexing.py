@@ -8,51 +8,49 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.index import train_template
+from datastore.ann import index
+from datastore.ann.index import Template, train_template
 from datastore.ann.spec import IndexSpec
 from datastore.devices import DeviceChoice
-from datastore.segmenting import Counts
 from datastore.store.durable import fsync_path
 from datastore.store.manifest import SegmentRecord
 from datastore.store.segment import SEGMENTS_FOLDER, VECTORS
 from datastore.store.vectors import VectorFile
 
 
-def write_index(
-    store: Path, spec: IndexSpec, records: Sequence[SegmentRecord], counts: Counts, device: DeviceChoice
+def write_template(
+    store: Path, spec: IndexSpec, records: Sequence[SegmentRecord], device: DeviceChoice, *, name: str | None = None
 ) -> Path | None:
-    """Train the shared template and encode every segment with it; return the template's file, if its kind has one."""
-    folders = [store / SEGMENTS_FOLDER / record.segment_id for record in records]
-    files = [
-        VectorFile(folder / VECTORS, record.passages, spec.dimension)
-        for folder, record in zip(folders, records, strict=True)
-    ]
-    try:
-        counts.tell("index", 0)
-        template = train_template(spec, _training_sample(files, spec), device)
-        done = 0
-        for folder, vectors in zip(folders, files, strict=True):
-            template.write_segment(vectors.blocks(), folder / spec.codes_name)
-            done += vectors.rows
-            counts.tell("index", done)
-    finally:
-        for vectors in files:
-            vectors.close()
-    path = store / spec.template_name
+    """Train what all segments share on a sample of their vectors; return its file, if its kind has one.
+
+    Args:
+        name: of the file; None for the one that its kind has in a first generation.
+    """
+    template = train_template(spec, _training_sample(store, spec, records), device)
+    path = store / (name or spec.template_name)
     if not template.save(path):
         return None
     fsync_path(path)
     return path
 
 
-def _training_sample(files: Sequence[VectorFile], spec: IndexSpec) -> NDArray[np.float32]:
+def write_codes(store: Path, spec: IndexSpec, template: Template, record: SegmentRecord) -> None:
+    """Put the vectors of a segment into the lists of `template`, and write its codes."""
+    folder = store / SEGMENTS_FOLDER / record.segment_id
+    with VectorFile(folder / VECTORS, record.passages, spec.dimension) as vectors:
+        index.write_codes(template, vectors.blocks(), folder / spec.codes_name)
+
+
+def _training_sample(store: Path, spec: IndexSpec, records: Sequence[SegmentRecord]) -> NDArray[np.float32]:
     """`spec.train_vectors` rows, float32, drawn without replacement by the seed, in row order."""
-    total = sum(vectors.rows for vectors in files)
+    total = sum(record.passages for record in records)
     chosen = np.sort(np.random.default_rng(spec.seed).choice(total, spec.train_vectors, replace=False))
     sample = np.empty((len(chosen), spec.dimension), np.float32)
     start = 0
-    for vectors in files:
-        first, end = np.searchsorted(chosen, [start, start + vectors.rows])
-        sample[first:end] = vectors.matrix[chosen[first:end] - start]
-        start += vectors.rows
+    for record in records:
+        path = store / SEGMENTS_FOLDER / record.segment_id / VECTORS
+        with VectorFile(path, record.passages, spec.dimension) as vectors:
+            first, end = np.searchsorted(chosen, [start, start + record.passages])
+            sample[first:end] = vectors.matrix[chosen[first:end] - start]
+        start += record.passages
     return sample

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +15,11 @@ from datastore.ann.spec import IndexSpec
 from datastore.ann.sweep import OnProgress, OpenIndex, Sample, measure_curves
 from datastore.encoders.registry import Encoder, open_query_encoder
 from datastore.errors import InvalidArgument
+from datastore.filters.survivors import Survivors, joined
+from datastore.store.deletions import read_live
 from datastore.store.exact import ExactVectors
-from datastore.store.lock import write_lock
-from datastore.store.manifest import Manifest, SegmentRecord, publish, read_manifest
+from datastore.store.generations import writing
+from datastore.store.manifest import Manifest, SegmentRecord, publish, succeeding
 from datastore.store.segment import SEGMENTS_FOLDER, VECTORS
 from datastore.store.vectors import VectorFile
 
@@ -86,22 +86,14 @@ def tune(
         Unavailable: another process is writing to the store.
     """
     options.validate()
-    read_manifest(store)  # before the lock, which would make a folder where there is none
-    with write_lock(store):
-        manifest = read_manifest(store)
+    with writing(store) as manifest:
         if manifest.index.kind == "flat":
             return manifest
         sample = None
         if texts is not None:
             sample = _sample_texts(_with_words(texts), open_query_encoder(manifest.encoder, encoder), options)
         curve = measure(store, manifest, options, sample, on_progress)
-        tuned = replace(
-            manifest,
-            generation=manifest.generation + 1,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            writer=f"pergamon {version('pergamon')}",
-            operating_curve=curve,
-        )
+        tuned = succeeding(manifest, operating_curve=curve)
         publish(store, tuned)
     return tuned
 
@@ -126,7 +118,10 @@ def measure(
             opened.enter_context(VectorFile(folder / VECTORS, record.passages, spec.dimension))
             for folder, record in zip(folders, records, strict=True)
         ]
-        passages = sum(file.rows for file in files)
+        live = None
+        if any(record.deletions for record in records):
+            live = joined([read_live(store, record) for record in records])
+        passages = sum(record.live_passages for record in records)
         ks = sorted(set(options.ks))
         if ks[-1] >= passages:
             raise InvalidArgument(
@@ -136,7 +131,7 @@ def measure(
             )
         template = load_template(spec, store / manifest.template.path if manifest.template else None)
         index = template.open([folder / spec.codes_name for folder in folders], files)
-        asked = _sample_passages(files, spec, options) if sample is None else sample
+        asked = _sample_passages(files, spec, options, live) if sample is None else sample
         return OperatingCurve(
             source="passages" if sample is None else "queries",
             queries=len(asked.vectors),
@@ -144,7 +139,7 @@ def measure(
             generation=manifest.generation,
             passages=manifest.passages,
             measured_passages=passages,
-            curves=measure_curves(OpenIndex(spec, index, files), asked, ks, on_progress),
+            curves=measure_curves(OpenIndex(spec, index, files, live), asked, ks, on_progress),
         )
 
 
@@ -156,14 +151,18 @@ def _sampled_segments(segments: Sequence[SegmentRecord], options: TuneOptions) -
         if passages >= options.max_passages:
             break
         chosen.append(position)
-        passages += segments[position].passages
+        passages += segments[position].live_passages
     return [segments[position] for position in sorted(chosen)]
 
 
-def _sample_passages(files: Sequence[VectorFile], spec: IndexSpec, options: TuneOptions) -> Sample:
-    total = sum(file.rows for file in files)
+def _sample_passages(
+    files: Sequence[VectorFile], spec: IndexSpec, options: TuneOptions, live: Survivors | None
+) -> Sample:
+    total = sum(file.rows for file in files) if live is None else live.count
     generator = np.random.default_rng(options.seed)
     rows = np.sort(generator.choice(total, min(options.queries, total), replace=False))
+    if live is not None:
+        rows = live.rows[rows]
     return Sample(ExactVectors(files, spec.dimension).read(rows), rows)
 
 

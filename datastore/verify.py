@@ -8,8 +8,9 @@ from pathlib import Path
 
 from datastore.errors import DataLoss, PergamonError
 from datastore.store.checksums import hash_file
+from datastore.store.generations import kept_generations
 from datastore.store.lock import LOCK_NAME
-from datastore.store.manifest import MANIFEST_NAME, Manifest, read_manifest
+from datastore.store.manifest import MANIFEST_NAME, Manifest, generation_path, read_manifest
 from datastore.store.reader import StoreReader, check_size
 
 
@@ -65,8 +66,8 @@ def _open_problems(store: Path, manifest: Manifest) -> list[str]:
         return [error.problem]
     try:
         indexed = reader.bm25.passage_count if reader.bm25 is not None else 0
-        if indexed != manifest.passages:
-            return [f"the BM25 indexes of {store} hold {indexed} passages; the manifest says {manifest.passages}"]
+        if indexed != manifest.rows:
+            return [f"the BM25 indexes of {store} hold {indexed} passages; the manifest says {manifest.rows}"]
         return []
     finally:
         reader.close()
@@ -74,5 +75,8 @@ def _open_problems(store: Path, manifest: Manifest) -> list[str]:
 
 def _orphans(store: Path, manifest: Manifest) -> tuple[str, ...]:
     known = {record.path for record in manifest.files()} | {MANIFEST_NAME, LOCK_NAME}
+    for kept in kept_generations(store):  # readers may hold those before this one
+        known |= {generation_path(store, kept.generation).relative_to(store).as_posix()}
+        known |= {record.path for record in kept.files()}
     found = (path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file())
     return tuple(sorted(path for path in found if path not in known))

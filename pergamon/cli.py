@@ -9,7 +9,7 @@ from importlib.metadata import version
 import typer
 
 from datastore.errors import PergamonError
-from pergamon.commands import ask, benchmark, build, evaluate, inspect, plan, search, serve, tune
+from pergamon.commands import ask, benchmark, build, evaluate, inspect, keep, plan, search, serve, tune
 
 EXIT_FAILED = 1
 
@@ -22,6 +22,11 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("build", epilog=build.EXAMPLES)(build.build)
+app.command("publish", epilog=build.PUBLISH_EXAMPLES)(build.publish)
+app.command("add", epilog=keep.ADD_EXAMPLES)(keep.add)
+app.command("update", epilog=keep.UPDATE_EXAMPLES)(keep.update)
+app.command("delete", epilog=keep.DELETE_EXAMPLES)(keep.delete)
+app.command("compact", epilog=keep.COMPACT_EXAMPLES)(keep.compact)
 app.command("info", epilog=inspect.INFO_EXAMPLES)(inspect.info)
 app.command("verify", epilog=inspect.VERIFY_EXAMPLES)(inspect.verify)
 app.command("plan", epilog=plan.EXAMPLES)(plan.plan)

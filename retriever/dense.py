@@ -43,7 +43,8 @@ class DenseSearch:
         self._vectors = reader.vectors
         self._unit = reader.manifest.encoder.normalized
         self._spec = reader.manifest.index
-        self._passages = sum(segment.vectors.rows for segment in reader.segments)
+        self._live = reader.live
+        self._passages = reader.live_passages
         self._survivors = SurvivorsSearch(self._index, self._vectors, self._spec, self._passages)
 
     def search(
@@ -64,7 +65,12 @@ class DenseSearch:
             nothing = Found(np.empty(0, np.int64), np.empty(0, np.float32))
             return [nothing] * len(queries)
         depth = min(max(k + _MARGIN, candidate_depth or DEFAULT_CANDIDATE_DEPTH), total)
-        probes, accept = nprobe or self._spec.default_nprobe, None
+        probes = nprobe or self._spec.default_nprobe
+        accept: NDArray[np.uint8] | Cover | None = None
+        if accepted is None and self._live is not None:
+            if total <= depth:
+                return self._scored(queries, [self._live.rows] * len(queries))
+            accept = self._live.bitmap  # as many lists as without deletions: those are the same
         if accepted is not None:
             if (rows := self._survivors.candidates(queries, depth, probes, accepted)) is not None:
                 return self._scored(queries, rows)

@@ -17,6 +17,7 @@ from datastore.documents import Passage, PassageName
 from datastore.errors import InvalidArgument, NotFound
 from datastore.filters.language import parse
 from datastore.filters.predicate import Predicate
+from datastore.filters.survivors import joined
 from datastore.store.reader import StoreReader
 from retriever.api import Fusion
 from retriever.batching import Batcher
@@ -46,7 +47,7 @@ class LocalShard:
         self._reader = StoreReader(store, shard, device)
         self._positions = {segment.segment_id: i for i, segment in enumerate(self._reader.segments)}
         rows = [segment.vectors.rows for segment in self._reader.segments]
-        self._passages = sum(rows)
+        self._passages = self._reader.live_passages
         self._bases = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         """Of each segment's first row, where rows count on from segment to segment."""
         self._dense = DenseSearch(self._reader)
@@ -85,7 +86,9 @@ class LocalShard:
             self.search(ShardQuery(1, bm25=Bm25Query("warm"), where="document_id is null"))
         while self._passages and time.monotonic() < end:
             segment = self._reader.segments[generator.integers(len(self._reader.segments))]
-            row = generator.integers(segment.vectors.rows, size=1)
+            if not segment.live.count:
+                continue
+            row = segment.live.rows[generator.integers(segment.live.count, size=1)]
             text = " ".join(segment.passages.get(row.tolist())[0].indexed_text.split()[:_WARM_UP_WORDS])
             _, statistics = self.bm25_statistics(text)
             vector = segment.vectors.read(row)[0]
@@ -147,7 +150,7 @@ class LocalShard:
         statistics = query.statistics
         if statistics is None and (whole := self._reader.bm25_whole) not in (None, self._reader.bm25):
             statistics = whole.statistics(query.text)
-        accept = None if where is None else [s.filters.survivors(where) for s in self._reader.segments]
+        accept = self._reader.accept(where)
         depth = k + 1
         while True:
             rows, scores = self._reader.bm25.search(
@@ -165,12 +168,9 @@ class LocalShard:
         return self._best(rows, scores, k)
 
     def _join_survivors(self, where: Predicate) -> Accepted:
-        """What a filter leaves of all segments."""
-        survivors = [segment.filters.survivors(where) for segment in self._reader.segments]
-        if len(survivors) == 1:
-            return Accepted(survivors[0].bitmap, survivors[0].count)
-        bits = [np.unpackbits(part.bitmap, count=part.passages, bitorder="little") for part in survivors]
-        return Accepted(np.packbits(np.concatenate(bits), bitorder="little"), sum(part.count for part in survivors))
+        """What a filter leaves of all segments, deleted passages left out."""
+        survivors = joined([segment.survivors(where) for segment in self._reader.segments])
+        return Accepted(survivors.bitmap, survivors.count)
 
     def _best(self, rows: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> tuple[Candidate, ...]:
         """The best k, ties by stable name; rows count on from segment to segment."""
@@ -223,6 +223,12 @@ class LocalShard:
                     mend="ask for rows that a search found",
                     field="row",
                 )
+            if row not in self._reader.segments[position].live:
+                raise NotFound(
+                    f"row {row} of the segment {segment_id!r} was deleted",
+                    mend="ask for rows that a search found",
+                    field="row",
+                )
             places.setdefault(position, []).append(place)
         return places
 
@@ -230,7 +236,7 @@ class LocalShard:
         found: list[Passage | None] = [None] * len(names)
         for segment in self._reader.segments:
             rows = segment.passages.find(names)
-            held = [(i, row) for i, row in enumerate(rows) if row is not None]
+            held = [(i, row) for i, row in enumerate(rows) if row is not None and row in segment.live]
             for (i, _), passage in zip(held, segment.passages.get([row for _, row in held]), strict=True):
                 found[i] = passage
         return found

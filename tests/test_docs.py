@@ -14,7 +14,20 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 _PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*)`")
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
-_EXAMPLES = ("segments/", "passages/", "bm25/", "scifact/", "cacm/", "vaswani/", "rpc/", "owner/", "qrels/", "notes/")
+_EXAMPLES = (
+    "segments/",
+    "generations/",
+    "deletions/",
+    "passages/",
+    "bm25/",
+    "scifact/",
+    "cacm/",
+    "vaswani/",
+    "rpc/",
+    "owner/",
+    "qrels/",
+    "notes/",
+)
 """Paths inside a store, a collection or a room that the sentence names."""
 
 

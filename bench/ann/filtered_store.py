@@ -23,8 +23,8 @@ from bench.ann.dataset import Dataset
 from datastore.build import build
 from datastore.config import load_config
 from datastore.encoders.fingerprint import EncoderFingerprint
-from datastore.segmenting import BuildProgress
 from datastore.store.manifest import MANIFEST_NAME
+from datastore.tasks.progress import BuildProgress
 
 REGIONS = 2
 SOURCES = 100

@@ -74,6 +74,19 @@ class Template(Protocol):
         """Encode the rows of a segment in order and write its codes; False where the exact vectors serve as codes."""
         ...
 
+    def nearest_products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Inner product of each of float32 [n, dimension] with the centroid nearest to it; of a kind with lists."""
+        ...
+
+    def write_merged(self, paths: Sequence[Path], passages: Sequence[int], rows: NDArray[np.int64], path: Path) -> bool:
+        """Write the codes of some segments as those of one, as they are; False where there are none.
+
+        Args:
+            passages: of each segment.
+            rows: of each of their rows, counting on from segment to segment, the new one; -1 for what is left out.
+        """
+        ...
+
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
         """The codes of these segments as one index."""
         ...
@@ -138,9 +151,19 @@ def train_template(spec: IndexSpec, sample: NDArray[np.float32], device: DeviceC
         ResourceExhausted: one that was asked for has too little memory free.
     """
     from datastore.ann.kinds.gpu import open_gpus
+    from datastore.ann.kinds.library import use_all_threads
     from datastore.ann.kinds.registry import TEMPLATES
 
+    use_all_threads()
     return TEMPLATES[spec.kind].train(spec, sample, open_gpus(device))
+
+
+def write_codes(template: Template, vectors: Iterable[NDArray[np.float16]], path: Path) -> bool:
+    """`template.write_segment`, on as many threads as training has."""
+    from datastore.ann.kinds.library import use_all_threads
+
+    use_all_threads()
+    return template.write_segment(vectors, path)
 
 
 def compact_quantizer(sample: NDArray[np.float32]) -> CompactQuantizer | None:

@@ -11,6 +11,8 @@ from datastore.errors import InvalidArgument
 
 QuerySource = Literal["passages", "queries"]
 
+_STALE = 0.1
+"""Passages more or fewer, as a share, that change recall by less than what other queries do."""
 _FEWER_MISSED = 0.75
 """A point stays between two others only if the dearer one misses less than this share of what the cheaper one does."""
 
@@ -73,6 +75,10 @@ class OperatingCurve:
     """Of the segments measured over; less than `passages` where those were a sample."""
     curves: tuple[RecallCurve, ...]
     """By ascending k, none twice, at least one."""
+
+    def stale(self, passages: int) -> bool:
+        """Whether a datastore that has so many passages now has changed too much to go by it."""
+        return abs(passages - self.passages) > _STALE * self.passages
 
     def curve_for(self, k: int) -> RecallCurve:
         """Of the smallest k measured that is no smaller; of the largest for any k beyond."""

@@ -22,6 +22,7 @@ from datastore.ann.index import AnnIndex, candidates
 from datastore.ann.neighbours import nearest_rows
 from datastore.ann.operating_curve import OperatingPoint, RecallCurve, front
 from datastore.ann.spec import IndexSpec
+from datastore.filters.survivors import Survivors
 from datastore.store.exact import ExactVectors
 from datastore.store.vectors import VectorFile
 
@@ -53,10 +54,22 @@ class OpenIndex:
     spec: IndexSpec
     index: AnnIndex
     files: Sequence[VectorFile]
+    live: Survivors | None = None
+    """The rows that may be found, counting on from file to file; None for all."""
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
 
     @property
     def passages(self) -> int:
-        return sum(file.rows for file in self.files)
+        """That may be found."""
+        return self.rows if self.live is None else self.live.count
+
+    @property
+    def accept(self) -> NDArray[np.uint8] | None:
+        """For searches: a bitmap of `live`."""
+        return None if self.live is None else self.live.bitmap
 
     @property
     def vectors(self) -> ExactVectors:
@@ -92,7 +105,7 @@ def measure_curves(
     in_vain = 0
     for step, nprobe in enumerate(steps, 1):
         found = _found(over, sample, cuts, nprobe, depths)
-        codes = round(nprobe * spec.copies * over.passages / spec.nlist)
+        codes = round(nprobe * spec.copies * over.rows / spec.nlist)
         more = False
         for k in ks:
             before = max((point.recall for point in tried[k]), default=0.0)
@@ -117,20 +130,25 @@ def _probes(nlist: int) -> list[int]:
 
 def _find_cuts(over: OpenIndex, sample: Sample, ks: Sequence[int], on_progress: OnProgress) -> _Cuts:
     nearest = nearest_rows(_blocks(over, max(sample.vectors.shape), on_progress), sample.vectors, ks[-1] + 1 + _TIED)
+    if over.live is not None:
+        live = over.live.rows
+        nearest = [live[mine] for mine in nearest]
     others = [mine[mine != own] for mine, own in zip(nearest, sample.own.tolist(), strict=True)]
     scores = [np.sort(found)[::-1] for found in over.vectors.scores(sample.vectors, others)]
     return {k: np.array([mine[k - 1] for mine in scores], np.float32) for k in ks}
 
 
 def _blocks(over: OpenIndex, width: int, on_progress: OnProgress) -> Iterator[NDArray[np.float32]]:
-    """All vectors, in blocks that take no more than _BLOCK_BYTES with `width` values for each row."""
+    """All that may be found, in blocks that take no more than _BLOCK_BYTES with `width` values for each row."""
     rows, done = max(1024, _BLOCK_BYTES // (4 * width)), 0
+    live = None if over.live is None else np.unpackbits(over.live.bitmap, bitorder="little").view(bool)
     for file in over.files:
         for start in range(0, file.rows, rows):
             stop = min(start + rows, file.rows)
-            yield file.read_block(start, stop)
+            block = file.read_block(start, stop)
+            yield block if live is None else block[live[done : done + len(block)]]
             done += stop - start
-            on_progress("truth", done, over.passages)
+            on_progress("truth", done, over.rows)
 
 
 def _found(
@@ -142,7 +160,7 @@ def _found(
 
     def search(start: int) -> None:
         queries = np.ascontiguousarray(sample.vectors[start : start + _TOGETHER])
-        by_code, listed = over.index.search(queries, deepest, nprobe, None)
+        by_code, listed = over.index.search(queries, deepest, nprobe, over.accept)
         listed = np.take_along_axis(listed, np.argsort(-by_code, axis=1, kind="stable"), axis=1)
         own = sample.own[start : start + _TOGETHER].tolist()
         # An index that has passages several times lists more of them than its depth, to find as many different ones.
@@ -185,7 +203,7 @@ def _timed(over: OpenIndex, sample: Sample, points: Sequence[OperatingPoint]) ->
         taken = []
         for query in queries:
             start = time.perf_counter()
-            vectors.scores(query, candidates(over.index, query, point.candidate_depth, point.nprobe))
+            vectors.scores(query, candidates(over.index, query, point.candidate_depth, point.nprobe, over.accept))
             taken.append(time.perf_counter() - start)
         timed.append(replace(point, milliseconds=round(1e3 * float(np.median(taken)), 4)))
     return tuple(timed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,3 +49,24 @@ class Survivors:
     def nbytes(self) -> int:
         """Memory that it takes at most."""
         return 2 * self.bitmap.nbytes
+
+    def __contains__(self, row: int) -> bool:
+        return bool(self.bitmap[row // _BITS] >> row % _BITS & 1)
+
+    def __and__(self, other: Survivors) -> Survivors:
+        """Of the same segment."""
+        return Survivors(self.passages, self.bitmap & other.bitmap)
+
+
+def all_rows(passages: int) -> Survivors:
+    """Of a segment from which nothing is left out."""
+    return Survivors(passages, np.packbits(np.ones(passages, bool), bitorder="little"))
+
+
+def joined(parts: Sequence[Survivors]) -> Survivors:
+    """Of some segments as one, rows counting on from segment to segment."""
+    if len(parts) == 1:
+        return parts[0]
+    bits = [np.unpackbits(part.bitmap, count=part.passages, bitorder="little") for part in parts]
+    rows = sum(part.passages for part in parts)
+    return Survivors(rows, np.packbits(np.concatenate([np.empty(0, np.uint8), *bits]), bitorder="little"))

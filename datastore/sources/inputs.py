@@ -14,7 +14,7 @@ An input is one of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -65,20 +65,37 @@ def read_piece(piece: Piece, rejects: Rejects, config: InputConfig) -> Iterator[
     return SOURCES[piece.reader].read(piece, rejects, config)
 
 
-def open_inputs(inputs: Sequence[str], rejects: Rejects, config: InputConfig = DEFAULTS) -> Iterator[Document]:
+Step = Callable[[Document], Document]
+"""Returns what becomes of a document, or raises RefusedError."""
+
+
+def open_inputs(
+    inputs: Sequence[str],
+    rejects: Rejects,
+    config: InputConfig = DEFAULTS,
+    admission: Admission | None = None,
+    steps: Sequence[Step] = (),
+) -> Iterator[Document]:
     """The documents of all inputs, in the order of the inputs, each id once.
 
     All inputs are checked before this returns; errors are those of `cut_inputs` and `read_piece`. Memory does not grow
     with the input, but for 130 bytes a document to recognize duplicate ids (see `Admission`) and what a list of its
     files takes.
+
+    Args:
+        admission: says what is admitted; None for what is sound and comes first.
+        steps: what is done to each document before it is admitted, one after another.
     """
-    return _admitted(list(_files(inputs)), rejects, config)
+    return _admitted(list(_files(inputs)), rejects, config, admission or Admission(), steps)
 
 
-def _admitted(pieces: Sequence[Piece], rejects: Rejects, config: InputConfig) -> Iterator[Document]:
-    admission = Admission()
+def _admitted(
+    pieces: Sequence[Piece], rejects: Rejects, config: InputConfig, admission: Admission, steps: Sequence[Step]
+) -> Iterator[Document]:
     for document, file, line in chain.from_iterable(read_piece(piece, rejects, config) for piece in pieces):
         try:
+            for step in steps:
+                document = step(document)  # noqa: PLW2901 - what is refused is shown as the steps before left it
             admission.check(document)
         except RefusedError as refused:
             rejects.add(file, line, refused, document.text or document.title)

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, get_args
 
 from datastore.errors import InvalidArgument
 
-Reason = Literal[
+InputReason = Literal[
     "not UTF-8",
     "not JSON",
     "not an object",
@@ -29,6 +29,30 @@ Reason = Literal[
     "not PDF",
     "not Python",
 ]
+"""Why no document can be made of something."""
+
+CleaningReason = Literal[
+    "word count",
+    "word length",
+    "symbols",
+    "bullet lines",
+    "ellipsis lines",
+    "alphabetic words",
+    "stop words",
+    "repeated lines",
+    "repeated n-grams",
+    "unpunctuated lines",
+    "short lines",
+    "language",
+    "classifier",
+    "contaminated",
+    "exact duplicate",
+    "near duplicate",
+]
+"""Why cleaning leaves a document out, where it is asked to (`datastore/cleaning/`)."""
+
+Reason = InputReason | CleaningReason
+CLEANING_REASONS = frozenset(get_args(CleaningReason))
 
 EXCERPT_CHARACTERS = 200
 
@@ -77,13 +101,20 @@ class Rejects:
             "detail": _printable(refused.detail),
             "excerpt": _printable(excerpt[:EXCERPT_CHARACTERS])[:EXCERPT_CHARACTERS],
         }
+        self._write(json.dumps(record, ensure_ascii=False).encode() + b"\n", refused.reason)
+
+    def take(self, line: bytes) -> None:
+        """Add a line, with its line feed, that another `Rejects` has written."""
+        self._write(line, json.loads(line)["reason"])
+
+    def _write(self, line: bytes, reason: str) -> None:
         try:
             if self._file is None:
                 self._file = self.path.open("ab" if self._counts else "wb")
-            self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            self._file.write(line)
         except OSError as error:
             raise self._unwritable(error) from error
-        self._counts[refused.reason] += 1
+        self._counts[reason] += 1
 
     def close(self) -> None:
         if self._file is None:

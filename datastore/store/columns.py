@@ -106,5 +106,10 @@ class Columns:
         ids = [str(text[start:end], "utf-8") for start, end in places]
         return list(map(PassageName, ids, self._chunk_indexes[rows].tolist()))
 
+    def document_numbers(self) -> NDArray[np.int64]:
+        """int64 [rows]: which document of the segment each passage is of, from 0."""
+        numbers: NDArray[np.int64] = np.cumsum(self._chunk_indexes == 0) - 1
+        return numbers
+
     def close(self) -> None:
         self._source.close()

@@ -153,12 +153,16 @@ class PassageStore:
 
     def find(self, names: Sequence[PassageName]) -> list[int | None]:
         """Row of each name, None where this segment does not hold it."""
-        runs = self._get([_document_key(name.document_id) for name in names])
         rows: list[int | None] = []
-        for name, run in zip(names, runs, strict=True):
-            first, count = _RUN.unpack(run) if run is not None else (0, 0)
+        for name, run in zip(names, self.runs([name.document_id for name in names]), strict=True):
+            first, count = run or (0, 0)
             rows.append(first + name.chunk_index if 0 <= name.chunk_index < count else None)
         return rows
+
+    def runs(self, document_ids: Sequence[str]) -> list[tuple[int, int] | None]:
+        """(first row, number of passages) of each document, None where this segment does not hold it."""
+        values = self._get([_document_key(document_id) for document_id in document_ids])
+        return [None if value is None else _RUN.unpack(value) for value in values]
 
     def _get(self, keys: list[bytes]) -> list[bytes | None]:
         with _calls(self._path):

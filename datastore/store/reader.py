@@ -12,10 +12,14 @@ from datastore.bm25.index import Bm25Index
 from datastore.devices import CPU, DeviceChoice
 from datastore.errors import DataLoss, InvalidArgument
 from datastore.filters.cache import SurvivorsCache
+from datastore.filters.predicate import Predicate
+from datastore.filters.survivors import Survivors, joined
 from datastore.store.checksums import FileRecord
 from datastore.store.columns import Columns
+from datastore.store.deletions import read_live
 from datastore.store.exact import ExactVectors
-from datastore.store.manifest import Manifest, SegmentRecord, read_manifest
+from datastore.store.generations import hold
+from datastore.store.manifest import Manifest, SegmentRecord
 from datastore.store.passages import PassageStore
 from datastore.store.segment import BM25, COLUMNS, PASSAGES, SEGMENTS_FOLDER, VECTORS
 from datastore.store.vectors import VectorFile
@@ -30,10 +34,21 @@ class Segment:
     vectors: VectorFile
     columns: Columns
     filters: SurvivorsCache
+    live: Survivors
+    """The rows that are not deleted."""
+
+    def survivors(self, where: Predicate | None) -> Survivors:
+        """The rows that a search may find: for which the filter is true, and which are not deleted."""
+        if where is None:
+            return self.live
+        found = self.filters.survivors(where)
+        return found if self.live.count == self.live.passages else found & self.live
 
 
 class StoreReader:
     """The segments of one shard of a datastore, open for searching; thread-safe.
+
+    It holds its generation until it is closed: writers go on, and leave the files of this one alone.
 
     Args:
         path: the store's folder.
@@ -48,14 +63,18 @@ class StoreReader:
 
     def __init__(self, path: Path, shard: tuple[int, int] = (0, 1), device: DeviceChoice = CPU) -> None:
         self.path = path
-        self.manifest: Manifest = read_manifest(path)
         self.shard = shard
-        records = shard_segments(self.manifest.segments, shard)
-        for file in [*(file for segment in records for file in segment.files), *_shared_files(self.manifest)]:
-            check_size(path, file)
-        template = self.manifest.template
-        self.template: Template = load_template(self.manifest.index, path / template.path if template else None, device)
         with contextlib.ExitStack() as opened:
+            held = hold(path)
+            opened.callback(held.release)
+            self.manifest: Manifest = held.manifest
+            records = shard_segments(self.manifest.segments, shard)
+            for file in [*(file for segment in records for file in segment.files), *_shared_files(self.manifest)]:
+                check_size(path, file)
+            template = self.manifest.template
+            self.template: Template = load_template(
+                self.manifest.index, path / template.path if template else None, device
+            )
             self.segments = [self._open_segment(record, opened) for record in records]
             vectors = [segment.vectors for segment in self.segments]
             self.vectors = ExactVectors(vectors, self.manifest.encoder.dimension)
@@ -65,7 +84,22 @@ class StoreReader:
             self.bm25 = self._open_bm25(records, opened) if records else None
             self.bm25_whole = self.bm25 if len(records) == len(self.manifest.segments) else self._open_whole(opened)
             """The BM25 index of the whole datastore, for its statistics; None where not all segments lie here."""
+            self.live: Survivors | None = None
+            """The rows that are not deleted, counting on from segment to segment; None where none is."""
+            if any(record.deletions for record in records):
+                self.live = joined([segment.live for segment in self.segments])
             self._opened = opened.pop_all()
+
+    @property
+    def live_passages(self) -> int:
+        """Of the shard: what a search goes over."""
+        return sum(segment.live.count for segment in self.segments)
+
+    def accept(self, where: Predicate | None) -> list[Survivors] | None:
+        """The rows of each segment that a search may find; None for all."""
+        if where is None and self.live is None:
+            return None
+        return [segment.survivors(where) for segment in self.segments]
 
     def _folder(self, record: SegmentRecord) -> Path:
         return self.path / SEGMENTS_FOLDER / record.segment_id
@@ -93,7 +127,8 @@ class StoreReader:
         opened.callback(passages.close)
         columns = Columns(folder / COLUMNS, record.passages)
         opened.callback(columns.close)
-        return Segment(record.segment_id, passages, vectors, columns, SurvivorsCache(columns))
+        live = read_live(self.path, record)
+        return Segment(record.segment_id, passages, vectors, columns, SurvivorsCache(columns), live)
 
     def close(self) -> None:
         self._opened.close()

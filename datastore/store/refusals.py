@@ -20,9 +20,9 @@ def storage_errors(store: Path) -> Iterator[None]:
     except OSError as error:
         what = f"{error.filename or store}: {error.strerror or error}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise ResourceExhausted(f"no space left: {what}", mend="free some space and run the build again") from None
+            raise ResourceExhausted(f"no space left: {what}", mend="free some space and run it again") from None
         raise InvalidArgument(
             f"cannot write {what}",
-            mend="choose a folder that can be written to, and run the build again",
+            mend="choose a folder that can be written to, and run it again",
             field="store",
         ) from None

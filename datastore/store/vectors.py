@@ -5,29 +5,43 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datastore.errors import DataLoss, InvalidArgument
+from datastore.store.vector_journal import VectorJournal
 
 _DTYPE = np.dtype("<f2")
+VALUE_BYTES = _DTYPE.itemsize
 LOOKED_AT = 4
 """Rows of a batch that are looked for in memory, before all are asked for."""
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 class VectorWriter:
-    """Appends rows to a vectors file."""
+    """Appends rows to a vectors file.
 
-    def __init__(self, path: Path, dimension: int) -> None:
-        self._file = path.open("wb")
+    Args:
+        journal: the file's journal of batches; where an earlier writer was killed, its whole batches are kept.
+    """
+
+    def __init__(self, path: Path, dimension: int, journal: VectorJournal | None = None) -> None:
+        self._path = path
         self._dimension = dimension
+        self._journal = journal
+        self._file = None if journal is not None else path.open("wb")
 
-    def add(self, vectors: NDArray[np.float32]) -> None:
-        """Append float32 [n, dimension].
+    def holds(self, texts: Sequence[str]) -> bool:
+        """Whether the next batch, of these texts, is in the file already: then it must not be added."""
+        return self._file is None and self._journal is not None and self._journal.find(texts)
+
+    def add(self, vectors: NDArray[np.float32], texts: Sequence[str] = ()) -> None:
+        """Append float32 [n, dimension], the vectors of n texts (which the journal alone needs).
 
         Raises:
             InvalidArgument: the shape is another, or a value has no float16 (NaN, infinite, beyond 65,504).
@@ -41,15 +55,28 @@ class VectorWriter:
                 "a vector has a value that is not finite or beyond 65504, the largest float16",
                 mend="check the encoder, or build with encoder.normalize = true",
             )
-        self._file.write(np.ascontiguousarray(vectors, dtype=_DTYPE).tobytes())
+        data = np.ascontiguousarray(vectors, dtype=_DTYPE).tobytes()
+        file = self._opened()
+        file.write(data)
+        if self._journal is not None:
+            file.flush()
+            self._journal.add(texts, data)
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            assert self._journal is not None
+            self._journal.cut()
+            self._file = self._path.open("ab")
+        return self._file
 
     def close(self) -> None:
-        self._file.close()
+        self._opened().close()
 
     def abort(self) -> None:
-        """Let go of the file, whatever state it is in: it will be removed."""
-        with contextlib.suppress(OSError):  # closing writes the rest of the buffer, which a full disk refuses once more
-            self._file.close()
+        """Let go of the file, whatever state it is in: it will be removed, or gone on with by its journal."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # closing writes what is left in memory, which a full disk refuses again
+                self._file.close()
 
 
 class VectorFile:

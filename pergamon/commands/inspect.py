@@ -38,6 +38,12 @@ def _table(described: StoreInfo) -> Table:
     table = Table(title=f"{described.store}, generation {described.generation}", show_header=False)
     table.add_row("documents", f"{described.documents:,}")
     table.add_row("passages", f"{described.passages:,} in {described.segments} segments")
+    if described.deleted_passages:
+        table.add_row(
+            "deleted",
+            f"{described.deleted_documents:,} documents, {described.deleted_passages:,} passages: on disk, and counted "
+            "below, until compact",
+        )
     table.add_row("words", f"{described.words:,}")
     table.add_row("tokens", f"{described.tokens:,}")
     table.add_row("rejected", f"{described.rejected:,} input records")
@@ -52,6 +58,15 @@ def _table(described: StoreInfo) -> Table:
     table.add_row("encoder", f"{encoder.name}, {encoder.dimension} dimensions, {encoder.pooling} pooling")
     table.add_row("encoder revision", encoder.revision)
     table.add_row("index", f"{described.index}: {described.index_reason}")
+    if described.drift is not None:
+        table.add_row(
+            "drift",
+            f"{described.drift.ratio:.2f}, over {described.drift.added_passages:,} passages added since the training",
+        )
+    if described.retrain:
+        table.add_row("train anew", f"{described.retrain} (pergamon compact --retrain)")
+    if described.operating_curve_stale:
+        table.add_row("recall", "was measured before much of this came or went: pergamon tune measures it again")
     table.add_row("index in memory", human_bytes(described.index_memory_bytes))
     table.add_row("bm25", ", ".join(f"{key} {value}" for key, value in described.bm25.items()))
     table.add_section()

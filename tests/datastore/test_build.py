@@ -18,11 +18,11 @@ from datastore.documents import Passage
 from datastore.encoders.hashing import HashingEncoder
 from datastore.errors import InvalidArgument
 from datastore.info import describe_store
-from datastore.segmenting import BuildProgress
 from datastore.sources.inputs import open_inputs
 from datastore.sources.rejects import Rejects
 from datastore.store.manifest import Manifest, read_manifest
 from datastore.store.reader import StoreReader
+from datastore.tasks.progress import BuildProgress
 from datastore.verify import verify
 
 if TYPE_CHECKING:
@@ -175,7 +175,8 @@ def test_the_manifest_says_how_it_was_built(tmp_path: Path, config: Config, writ
     assert manifest.config.index == IndexConfig()
     on_disk = {path for path in (tmp_path / "store").rglob("*") if path.is_file()}
     recorded = {tmp_path / "store" / record.path for record in manifest.files()}
-    assert on_disk - recorded == {tmp_path / "store" / "manifest.json", tmp_path / "store" / "write.lock"}
+    beside = ("manifest.json", "generations/00000001.json", "write.lock")
+    assert on_disk - recorded == {tmp_path / "store" / name for name in beside}
 
 
 def test_info(flat_store: Path, ivf_store: Path) -> None:
@@ -190,7 +191,7 @@ def test_info(flat_store: Path, ivf_store: Path) -> None:
     assert info.bytes_by_part["passages"] == sum(size for path, size in sizes.items() if path.parent.name == "passages")
     assert info.bytes_by_part["index"] == info.bytes_by_part["other"] == 0
     assert info.bytes_total == sum(info.bytes_by_part.values())
-    assert info.bytes_total == sum(sizes.values()) - sizes[flat_store / "manifest.json"]
+    assert info.bytes_total == sum(sizes.values()) - 2 * sizes[flat_store / "manifest.json"]  # and its copy
     assert info.bytes_per_passage == info.bytes_total / 60
 
     info = describe_store(ivf_store)
@@ -203,7 +204,7 @@ def test_progress(tmp_path: Path, config: Config, write_documents: WriteDocument
     steps: list[BuildProgress] = []
     build([str(source)], tmp_path / "store", config(), steps.append)
     stages = [step.stage for step in steps]
-    assert list(dict.fromkeys(stages)) == ["passages", "index", "publish"]
+    assert list(dict.fromkeys(stages)) == ["scan", "passages", "index", "publish"]
     for stage in ("passages", "index"):
         counts = [step.passages for step in steps if step.stage == stage]
         assert counts == sorted(counts)

@@ -27,9 +27,9 @@ from datastore.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from datastore.segmenting import BuildProgress
 from datastore.store.lock import write_lock
 from datastore.store.manifest import read_manifest
+from datastore.tasks.progress import BuildProgress
 from datastore.verify import verify
 
 if TYPE_CHECKING:
@@ -160,15 +160,21 @@ def test_a_lock_of_another_process(tmp_path: Path, source: Path, config: Config)
     assert names(tmp_path / "store") == ["write.lock"]
 
 
-@pytest.mark.parametrize("stage", ["passages", "index", "publish"])
-def test_an_interrupt_leaves_nothing(tmp_path: Path, source: Path, config: Config, stage: str) -> None:
+@pytest.mark.parametrize("stage", ["scan", "passages", "index", "publish"])
+def test_an_interrupted_build_is_gone_on_with(tmp_path: Path, source: Path, config: Config, stage: str) -> None:
     def interrupt(step: BuildProgress) -> None:
         if step.stage == stage:
             raise KeyboardInterrupt
 
+    settings = config(segment={"passages": 100})
     with pytest.raises(KeyboardInterrupt):
-        build([str(source)], tmp_path / "store", config(segment={"passages": 100}), interrupt)
-    assert names(tmp_path / "store") == ["write.lock"]
+        build([str(source)], tmp_path / "store", settings, interrupt)
+    assert "manifest.json" not in names(tmp_path / "store")
+    notes: list[str] = []
+    build([str(source)], tmp_path / "store", settings, on_note=notes.append)
+    assert notes == [f"going on with the build that was begun in {tmp_path / 'store'}"]
+    report = verify(tmp_path / "store")
+    assert (report.problems, report.orphans) == ((), ())
 
 
 class BrokenEncoder(HashingEncoder):
@@ -249,7 +255,10 @@ def test_files_that_cannot_grow(tmp_path: Path, config: Config, source: Path, si
     with file_size_limit(size), pytest.raises(ResourceExhausted, match="File too large") as caught:
         build([str(source)], tmp_path / "store", settings)
     assert "\n" not in str(caught.value)
-    assert names(tmp_path / "store") == ["write.lock"]
+    assert "manifest.json" not in names(tmp_path / "store")
+    build([str(source)], tmp_path / "store", settings)
+    report = verify(tmp_path / "store")
+    assert (report.problems, report.orphans) == ((), ())
 
 
 def test_a_full_disk(tmp_path: Path, config: Config, source: Path) -> None:
@@ -258,16 +267,19 @@ def test_a_full_disk(tmp_path: Path, config: Config, source: Path) -> None:
     store = disk / "store"
     settings = config(segment={"passages": 100}, index={"kind": "ivf-pq", "nlist": 16, "pq_m": 16})
     sizes = [16, 60, 160, 280, 420, 560, 700, 860]
-    for size in sizes:
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(disk)]
-        if subprocess.run(mount, capture_output=True, check=False).returncode:
-            pytest.skip("this user may not mount a small disk")
-        try:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a small disk")
+    try:
+        for size in sizes:  # a little more space each time: it goes on, and stops somewhere else
+            subprocess.run(["mount", "-o", f"remount,size={size}k", str(disk)], check=True)
             with pytest.raises(ResourceExhausted, match="No space left on device") as caught:
                 build([str(source)], store, settings)
             assert "\n" not in str(caught.value)
-            assert names(store) in ([], ["write.lock"])
-        finally:
-            subprocess.run(["umount", "--lazy", str(disk)], check=True)  # the caught error's frames still map a file
-    build([str(source)], store, settings)
-    assert verify(store).problems == ()
+            assert "manifest.json" not in names(store)
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        build([str(source)], store, settings)
+        report = verify(store)
+        assert (report.problems, report.orphans) == ((), ())
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # the caught error's frames still map a file

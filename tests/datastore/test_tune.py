@@ -14,10 +14,10 @@ from datastore.ann.operating_curve import OperatingCurve
 from datastore.build import build
 from datastore.encoders.hashing import HashingEncoder
 from datastore.errors import InvalidArgument, NotFound, Unavailable
-from datastore.segmenting import BuildProgress
 from datastore.store.checksums import hash_bytes
 from datastore.store.lock import write_lock
-from datastore.store.manifest import MANIFEST_NAME, read_manifest
+from datastore.store.manifest import GENERATIONS_FOLDER, MANIFEST_NAME, read_manifest
+from datastore.tasks.progress import BuildProgress
 from datastore.tune import TuneOptions, tune
 from datastore.verify import verify
 
@@ -47,9 +47,15 @@ def test_a_build_leaves_a_curve(tmp_path: Path, config: Config, write_documents:
     assert build([str(source)], tmp_path / "off", off).operating_curve is None
 
 
+def stamps(store: Path) -> dict[Path, int]:
+    """When each file that generations share was written."""
+    own = (MANIFEST_NAME, GENERATIONS_FOLDER)
+    return {path: path.stat().st_mtime_ns for path in store.rglob("*") if not {path.name, path.parent.name} & {*own}}
+
+
 def test_a_new_generation_of_the_same_segments(ivf_store: Path) -> None:
     before = read_manifest(ivf_store)
-    files = {path: path.stat().st_mtime_ns for path in ivf_store.rglob("*") if path.name != MANIFEST_NAME}
+    files = stamps(ivf_store)
     tuned = tune(ivf_store, TuneOptions(queries=120, ks=(20, 5, 5), seed=3))
     assert read_manifest(ivf_store) == tuned
     assert tuned.generation == 2
@@ -60,7 +66,7 @@ def test_a_new_generation_of_the_same_segments(ivf_store: Path) -> None:
     assert [part.k for part in curve.curves] == [5, 20]
     assert (curve.queries, curve.seed, curve.generation) == (120, 3, 1)
     assert untimed(tune(ivf_store, TuneOptions(120, (5, 20), 3)).operating_curve) == replace(curve, generation=2)
-    assert files == {path: path.stat().st_mtime_ns for path in ivf_store.rglob("*") if path.name != MANIFEST_NAME}
+    assert files == stamps(ivf_store)
     assert (verify(ivf_store).problems, verify(ivf_store).orphans) == ((), ())
 
 

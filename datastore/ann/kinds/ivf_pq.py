@@ -114,6 +114,23 @@ class IvfPqTemplate:
         write_index(index, path)
         return True
 
+    def nearest_products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        products: NDArray[np.float32] = self._index.quantizer.search(np.ascontiguousarray(vectors, np.float32), 1)[0]
+        return products[:, 0]
+
+    def write_merged(self, paths: Sequence[Path], passages: Sequence[int], rows: NDArray[np.int64], path: Path) -> bool:
+        index = faiss.clone_index(self._index)
+        start = 0
+        for source, count in zip(paths, passages, strict=True):
+            segment = self._open_segment(source, count, 0)  # owns its lists
+            for number in range(index.nlist):
+                _copy_list(segment.invlists, index.invlists, number, rows[start : start + count])
+            start += count
+        index.ntotal = int(np.count_nonzero(rows >= 0))
+        index.quantizer.reset()
+        write_index(index, path)
+        return True
+
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
         rows = [file.rows for file in vectors]
         mapped = [self._open_segment(path, count) for path, count in zip(paths, rows, strict=True)]
@@ -150,6 +167,19 @@ def _part(accept: NDArray[np.uint8] | None, start: int, rows: int) -> NDArray[np
     first = start // 8
     bits = np.unpackbits(accept[first : (start + rows + 7) // 8], bitorder="little")[start - 8 * first :][:rows]
     return np.packbits(bits, bitorder="little")
+
+
+def _copy_list(source: Any, target: Any, number: int, rows: NDArray[np.int64]) -> None:
+    """Append the codes of a list, their ids through `rows`, but for those that become -1."""
+    size = source.list_size(number)
+    if not size:
+        return
+    new = rows[faiss.rev_swig_ptr(source.get_ids(number), size)]
+    codes = faiss.rev_swig_ptr(source.get_codes(number), size * source.code_size).reshape(size, -1)
+    kept = np.flatnonzero(new >= 0)
+    if len(kept):
+        ids, codes = np.ascontiguousarray(new[kept]), np.ascontiguousarray(codes[kept])
+        target.add_entries(number, len(kept), pointer(ids), pointer(codes))
 
 
 def _lend_quantizer(lender: Any, index: Any) -> None:

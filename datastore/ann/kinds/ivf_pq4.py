@@ -34,7 +34,7 @@ from datastore.ann.kinds.library import (
     train_rotation,
     use_threads,
 )
-from datastore.ann.kinds.list_file import Entries
+from datastore.ann.kinds.list_file import Entries, renumbered
 from datastore.ann.kinds.on_gpus import ByteLists, assigner, for_building, load_half_byte_codes, place
 from datastore.ann.kinds.packed_lists import packed_lists
 from datastore.ann.kinds.probing import ranks
@@ -145,6 +145,14 @@ class IvfPq4Template:
             np.concatenate(rows),
             np.concatenate([np.empty((0, self._spec.code_bytes), np.uint8), *codes]),
         ).write(path, self._spec)
+        return True
+
+    def nearest_products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._coarse.search(vectors, 1)[0][:, 0]
+
+    def write_merged(self, paths: Sequence[Path], passages: Sequence[int], rows: NDArray[np.int64], path: Path) -> bool:
+        with JoinedLists(paths, passages, self._spec) as joined:
+            renumbered(joined, rows).write(path, self._spec)
         return True
 
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:

@@ -26,7 +26,7 @@ from datastore.ann.kinds.covering import ListRows, covering_lists
 from datastore.ann.kinds.gpu import Gpus
 from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import MEND, faiss, give_back_memory, merged, pointer, search_lists, use_threads
-from datastore.ann.kinds.list_file import Entries
+from datastore.ann.kinds.list_file import Entries, renumbered
 from datastore.ann.kinds.on_gpus import assigner, for_building, place
 from datastore.ann.kinds.packed_lists import BLOCK, packed_lists
 from datastore.ann.kinds.probing import ranks
@@ -124,6 +124,14 @@ class IvfRabitqTemplate:
         ).write(path, self._spec)
         return True
 
+    def nearest_products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._coarse.search(vectors @ self._rotation.T, 1)[0][:, 0]
+
+    def write_merged(self, paths: Sequence[Path], passages: Sequence[int], rows: NDArray[np.int64], path: Path) -> bool:
+        with JoinedLists(paths, passages, self._spec) as joined:
+            renumbered(joined, rows).write(path, self._spec)
+        return True
+
     def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
         rows = [file.rows for file in vectors]
         with JoinedLists(paths, rows, self._spec) as joined:
@@ -160,9 +168,7 @@ class IvfRabitqIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         use_threads(1)
         rotated = queries @ self._rotation
-        # What a filter leaves may lie in any list, however much nearer others are.
-        find = self._coarse.probes if accept is None else self._coarse.search
-        return self._search(rotated, depth, find(rotated, min(nprobe, self._spec.nlist)), accept)
+        return self._search(rotated, depth, self._coarse.probes(rotated, min(nprobe, self._spec.nlist)), accept)
 
     def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int32]:
         return self._list_rows.count(accept, self._spec.nlist)

@@ -61,6 +61,11 @@ class JoinedLists:
             """Of every list, [nlist]."""
             self._stack = stack.pop_all()
 
+    @property
+    def no_codes(self) -> NDArray[np.uint8]:
+        """[0, code_bytes]."""
+        return np.empty((0, self._spec.code_bytes), np.uint8)
+
     def ranges(self) -> Iterator[ListRange]:
         """All lists in order, few enough at a time to hold some 65,536 entries; a longer list comes alone."""
         done = np.zeros(len(self._files), np.int64)

@@ -1,0 +1,193 @@
+"""Generations that follow one another: held by readers, made by one writer at a time, collected when nobody reads them.
+
+A reader holds a shared `flock` on the copy of its generation's manifest for as long as it is open. A writer holds the
+store's write lock, publishes last, and then removes what neither the current generation nor a held one names: files
+that a newer generation has superseded, and what a writer that died has left.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from datastore.errors import PergamonError
+from datastore.store.lock import write_lock
+from datastore.store.manifest import (
+    DELETIONS_FOLDER,
+    GENERATIONS_FOLDER,
+    MANIFEST_NAME,
+    Manifest,
+    decode_manifest,
+    generation_path,
+    keep_copy,
+    read_manifest,
+    read_manifest_bytes,
+)
+from datastore.store.refusals import storage_errors
+from datastore.store.segment import SEGMENTS_FOLDER
+from datastore.tasks.workspace import WORK_FOLDER
+
+FAILED_REJECTS = "rejects-failed.jsonl"
+"""What was left out of an input that was refused for it, until the next writer begins."""
+
+_OURS = re.compile(r"rejects-\d+\.jsonl|template(-\d+)?\.(faiss|npz)|manifest\.json\.tmp")
+"""Names in the store's folder that writers make, beside folders; whatever else lies there is somebody's."""
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_COLLECTED_S = 0.002
+"""Between looks at a generation that is being collected just now."""
+
+
+class HeldGeneration:
+    """A generation whose files stay until `release`, or until this process ends.
+
+    Nothing is written for it, so the store may lie on a read-only file system. Where no lock can be had (a store from
+    before generations were kept, a file system without locks) it is read without: no writer of such stores collects.
+    """
+
+    def __init__(self, manifest: Manifest, descriptor: int | None) -> None:
+        self.manifest = manifest
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let the generation be collected. Does nothing the second time."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def hold(store: Path) -> HeldGeneration:
+    """The store's current generation, held. Raises what `read_manifest` raises."""
+    while True:
+        data = read_manifest_bytes(store)
+        manifest = decode_manifest(store / MANIFEST_NAME, data)
+        try:
+            held = HeldGeneration(manifest, _lock_shared(generation_path(store, manifest.generation)))
+        except BlockingIOError:
+            time.sleep(_COLLECTED_S)
+            continue
+        try:
+            if read_manifest_bytes(store) == data:  # it was current when the lock was had: no collector can pass it
+                return held
+        except BaseException:
+            held.release()
+            raise
+        held.release()
+
+
+def _lock_shared(path: Path) -> int | None:
+    """A descriptor that holds it; None where none can be had. BlockingIOError while it is being collected."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
+    return descriptor
+
+
+@contextmanager
+def writing(store: Path) -> Iterator[Manifest]:
+    """Hold the store's write lock over its current generation, to `publish` the one after it.
+
+    What is superseded, or was left by a writer that failed, is collected before and after.
+
+    Raises:
+        NotFound, FailedPrecondition, DataLoss: see `read_manifest`.
+        Unavailable: another process is writing.
+        ResourceExhausted, InvalidArgument: the disk is full, the folder cannot be written.
+    """
+    read_manifest(store)  # before the lock, which would make a folder where there is none
+    with storage_errors(store), write_lock(store):
+        data = read_manifest_bytes(store)
+        manifest = decode_manifest(store / MANIFEST_NAME, data)
+        if not generation_path(store, manifest.generation).exists():
+            keep_copy(store, manifest.generation, data)
+        collect(store)
+        _remove(store / FAILED_REJECTS)
+        try:
+            yield manifest
+        finally:
+            collect(store)
+
+
+def collect(store: Path) -> int:
+    """Remove what no generation names that is current or held; for the holder of the write lock.
+
+    What cannot be removed now is left for the next writer.
+
+    Returns:
+        Superseded generations that readers hold.
+    """
+    current = read_manifest(store)
+    named = {record.path for record in current.files()}
+    held, over = 0, []
+    try:
+        for path in sorted((store / GENERATIONS_FOLDER).glob("*")):
+            if path == generation_path(store, current.generation):
+                continue
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                held += 1
+                named |= {record.path for record in decode_manifest(path, path.read_bytes()).files()}
+            else:
+                over.append((path, descriptor))
+        _remove_unnamed(store, named)
+        for path, _ in over:  # last: while it is there, so is the knowledge that something is to be removed
+            path.unlink(missing_ok=True)
+    except (OSError, PergamonError):
+        # A copy that cannot be locked or read: its readers' files are not known, so that nothing may go.
+        return held
+    finally:
+        for _, descriptor in over:
+            os.close(descriptor)
+    return held
+
+
+def kept_generations(store: Path) -> list[Manifest]:
+    """Generations whose manifests lie in the store, readable; ascending."""
+    found = []
+    for path in sorted((store / GENERATIONS_FOLDER).glob("*.json")):
+        with suppress(OSError, PergamonError):
+            found.append(decode_manifest(path, path.read_bytes()))
+    return found
+
+
+def _remove_unnamed(store: Path, named: set[str]) -> None:
+    segments = {path.split("/")[1] for path in named if path.startswith(f"{SEGMENTS_FOLDER}/")}
+    for folder in _entries(store / SEGMENTS_FOLDER):
+        if folder.name not in segments:
+            _remove(folder)
+    for path in _entries(store / DELETIONS_FOLDER):
+        if f"{DELETIONS_FOLDER}/{path.name}" not in named:
+            _remove(path)
+    for path in _entries(store):
+        if path.name not in named and _OURS.fullmatch(path.name):
+            _remove(path)
+    _remove(store / WORK_FOLDER)  # a build that was killed once it had published
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
