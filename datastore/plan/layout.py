@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from datastore.ann.gpu_plan import CODE_BYTES
 from datastore.ann.spec import IndexSpec
+from datastore.store.block_sums import BLOCK_ROWS
 
 Parts = Mapping[str, float]
 """Name -> bytes."""
@@ -61,7 +62,7 @@ def coarse_code_bytes(spec: IndexSpec) -> int:
 
 def disk_parts(spec: IndexSpec, passages: int, segments: int) -> Parts:
     """Bytes of vectors, codes and template on disk (docs/FORMAT.md)."""
-    vectors = {"exact vectors": 2.0 * spec.dimension * passages}
+    vectors = {"exact vectors": 2.0 * spec.dimension * passages, "block checksums": 8.0 * -(-passages // BLOCK_ROWS)}
     if spec.kind == "flat":
         return vectors
     if spec.kind == "ivf-pq":
