@@ -16,7 +16,7 @@ from datastore.verify import verify
 _DOCUMENTS = 60
 OTHER_WRITER = "another writer"
 READ_ONLY = "a folder that may not be written"
-_FULL = (300, 2_000, 20_000)
+SIZES = (300, 2_000, 20_000)
 """Bytes that a file may have: the first stops small files, the last some large ones only."""
 
 
@@ -47,16 +47,16 @@ class Obstacles:
         self._victims = Victims(self._errors)
         self._state: dict[str, int] = {f"d{number}": 1 for number in range(_DOCUMENTS)}
 
-    def run(self, operations: Sequence[str]) -> list[Refusal]:
+    def run(self, operations: Sequence[str], sizes: Sequence[int] = SIZES) -> list[Refusal]:
         try:
             self._write_inputs()
             build = ["build", "--input", str(self._folder / "build.jsonl"), "--store", str(self._store)]
             build += ["--encoder", "hashing", "--segment-passages", "20"]
-            found = [self._tried(f"files of {size} bytes", "build", build, size) for size in _FULL]
+            found = [self._tried(f"files of {size} bytes", "build", build, size) for size in sizes]
             if status := self._run(build):
                 raise RuntimeError(f"build ended with status {status}: {self._said()}")
             for name in operations:
-                found += [self._tried(f"files of {size} bytes", name, self._arguments(name), size) for size in _FULL]
+                found += [self._tried(f"files of {size} bytes", name, self._arguments(name), size) for size in sizes]
                 found += [self._tried(obstacle, name, self._arguments(name)) for obstacle in (OTHER_WRITER, READ_ONLY)]
             return found
         finally:

@@ -68,6 +68,8 @@ class Victims:
         assert self._forker.stdin is not None
         self._forker.stdin.close()
         self._forker.wait(30)
+        assert self._forker.stdout is not None
+        self._forker.stdout.close()
 
 
 def step_name(event: str, path: str) -> str:

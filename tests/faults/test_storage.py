@@ -9,10 +9,10 @@ from bench.faults.storage import OTHER_WRITER, READ_ONLY, Obstacles
 
 
 def test_obstacles() -> None:
-    operations = ("add", "delete", "compact")
+    operations = ("add", "delete")
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # one of them is run as nobody
-        refusals = Obstacles(Path(folder)).run(operations)
+        refusals = Obstacles(Path(folder)).run(operations, (2_000,))
     assert [refusal for refusal in refusals if refusal.fault] == []
     said = {(refusal.obstacle, refusal.operation): refusal.said for refusal in refusals}
     for operation in operations:
