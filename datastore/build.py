@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,20 +12,30 @@ from datastore.ann.index import check_device
 from datastore.ann.operating_curve import OperatingCurve
 from datastore.ann.spec import TEMPLATE_NAMES, check_index, choose_index
 from datastore.bm25.analysis import check_analyzer
+from datastore.cleaning.cleaner import Cleaner
 from datastore.config import BuildConfig
 from datastore.devices import AUTO, DeviceChoice
 from datastore.encoders.registry import Encoder, open_encoder
 from datastore.errors import AlreadyExists, InvalidArgument
 from datastore.indexing import write_template
-from datastore.sources.rejects import Rejects
-from datastore.store.checksums import record_file
-from datastore.store.durable import fsync_path
+from datastore.sources.rejects import CLEANING_REASONS, Rejects
+from datastore.store.checksums import FileRecord, record_file
+from datastore.store.durable import fsync_path, replace_file
 from datastore.store.lock import LOCK_NAME, write_lock
-from datastore.store.manifest import GENERATIONS_FOLDER, MANIFEST_NAME, Manifest, RejectSummary, publish, utc_now
+from datastore.store.manifest import (
+    GENERATIONS_FOLDER,
+    MANIFEST_NAME,
+    Manifest,
+    RejectSummary,
+    SegmentRecord,
+    publish,
+    utc_now,
+)
 from datastore.store.refusals import storage_errors
 from datastore.store.segment import SEGMENTS_FOLDER
 from datastore.tasks.decide import Decided, decide, read_decided
 from datastore.tasks.executors import HERE, Execution, Executor, open_executor
+from datastore.tasks.log import LOG_NAME, BuildLog
 from datastore.tasks.plan import BuildPlan, cut, difference, load_plan, make_plan, save_plan
 from datastore.tasks.progress import OnProgress, Tally
 from datastore.tasks.segments import sealed_records, task_records
@@ -38,6 +48,7 @@ _BUILD_FILES = (
     SEGMENTS_FOLDER,
     *TEMPLATE_NAMES,
     REJECTS_NAME,
+    LOG_NAME,
     WORK_FOLDER,
     GENERATIONS_FOLDER,
     MANIFEST_NAME + ".tmp",
@@ -78,20 +89,16 @@ def build(
     """
     with storage_errors(store):
         refuse_occupied(store)
-    encoder, plan = _prepare(inputs, store, config, encoder, device)
+    encoder, plan = prepare(inputs, store, config, encoder, device)
     with storage_errors(store), write_lock(store):
         refuse_occupied(store)
         workspace = Workspace(store)
         plan = begin(workspace, plan, on_note)
         with open_executor(execution, workspace, plan, encoder, device) as executor:
-            try:
-                return complete(workspace, plan, executor, device, on_progress)
-            except InvalidArgument:  # of this input and these settings nothing can be made
-                sweep(store, keep=store / REJECTS_NAME)
-                raise
+            return complete(workspace, plan, executor, device, on_progress)
 
 
-def _prepare(
+def prepare(
     inputs: Sequence[str], store: Path, config: BuildConfig, encoder: Encoder | None, device: DeviceChoice
 ) -> tuple[Encoder, BuildPlan]:
     """Check all that can be before anything is made."""
@@ -99,6 +106,7 @@ def _prepare(
     check_analyzer(config.bm25.analyzer)
     check_device(device)
     encoder = encoder or open_encoder(config.encoder, device)
+    Cleaner(config.clean, encoder.encode_queries)  # so that what is wrong with its files is said now
     check_index(config.index, encoder.fingerprint.dimension)
     return encoder, make_plan(inputs, config, encoder.fingerprint)
 
@@ -122,23 +130,59 @@ def complete(
     workspace: Workspace, plan: BuildPlan, executor: Executor, device: DeviceChoice, on_progress: OnProgress
 ) -> Manifest:
     """Do all of a build that is not done yet, and publish it."""
-    tally = Tally(len(plan.tasks), on_progress)
+    try:
+        return _complete(workspace, plan, executor, device, on_progress)
+    except InvalidArgument:  # of this input and these settings nothing can be made
+        sweep(workspace.store, keep=workspace.store / REJECTS_NAME)
+        raise
+
+
+def _complete(
+    workspace: Workspace, plan: BuildPlan, executor: Executor, device: DeviceChoice, on_progress: OnProgress
+) -> Manifest:
+    log = BuildLog(workspace.log)
+    log.add("begin", writer=plan.writer, inputs=list(plan.inputs), bytes=plan.bytes, tasks=len(plan.tasks))
+    tally = Tally(len(plan.tasks), on_progress, log)
     _run(workspace, Stage.SCAN, executor, tally, None)
+    decided = decided_input(workspace, plan)
+    tally.documents, tally.rejected = decided.documents, decided.rejected
+    _run(workspace, Stage.PASSAGES, executor, tally, decided.documents)
+    tally.passages = sum(record.passages for record in written_segments(workspace, plan))
+    tally.begin("train", None)
+    tally.tell("index", 0)
+    ensure_trained(workspace, plan, device)
+    tally.end()
+    _run(workspace, Stage.INDEX, executor, tally, tally.passages)
+    return _publish(workspace, plan, decided, tally, log)
+
+
+def decided_input(workspace: Workspace, plan: BuildPlan) -> Decided:
+    """What becomes of the input, decided now if it has not been; every task must have been scanned.
+
+    Raises:
+        InvalidArgument: it has no document, or too many rejects.
+    """
     if read_decided(workspace) is None:
-        decide(workspace, len(plan.tasks), Rejects(workspace.store / REJECTS_NAME))
+        rejects = Rejects(workspace.store / REJECTS_NAME)
+        decide(workspace, len(plan.tasks), rejects, plan.config.clean.duplicates)
     decided = read_decided(workspace)
     assert decided is not None
-    tally.documents, tally.rejected = decided.documents, decided.rejected
     _check_input(workspace, plan, decided)
-    _run(workspace, Stage.PASSAGES, executor, tally, decided.documents)
-    records = [record for number in range(len(plan.tasks)) for record in task_records(workspace.task(number))]
-    tally.passages = sum(record.passages for record in records)
+    return decided
+
+
+def written_segments(workspace: Workspace, plan: BuildPlan) -> list[SegmentRecord]:
+    """The segments of all tasks, without their files."""
+    return [record for number in range(len(plan.tasks)) for record in task_records(workspace.task(number))]
+
+
+def ensure_trained(workspace: Workspace, plan: BuildPlan, device: DeviceChoice) -> None:
+    """Choose and train the index, if that has not been done; every task must have been written."""
     if read_trained(workspace) is None:
-        tally.tell("index", 0)
-        spec = choose_index(plan.config.index, tally.passages, plan.encoder.dimension)
+        records = written_segments(workspace, plan)
+        passages = sum(record.passages for record in records)
+        spec = choose_index(plan.config.index, passages, plan.encoder.dimension)
         mark_trained(workspace, spec, write_template(workspace.store, spec, records, device))
-    _run(workspace, Stage.INDEX, executor, tally, tally.passages)
-    return _publish(workspace, plan, decided, tally)
 
 
 def _run(workspace: Workspace, stage: Stage, executor: Executor, tally: Tally, total: int | None) -> None:
@@ -155,9 +199,10 @@ def _run(workspace: Workspace, stage: Stage, executor: Executor, tally: Tally, t
         missing = [number for number in missing if not is_done(workspace, stage, number)]
         if missing:  # a worker of a build that was killed is at them, for the moment that it takes to end
             time.sleep(_ANOTHER_LOOK_S)
+    tally.end()
 
 
-def _publish(workspace: Workspace, plan: BuildPlan, decided: Decided, tally: Tally) -> Manifest:
+def _publish(workspace: Workspace, plan: BuildPlan, decided: Decided, tally: Tally, log: BuildLog) -> Manifest:
     """Commit the first generation, whose segments are all on the device, and remove the notes of its making."""
     store = workspace.store
     trained = read_trained(workspace)
@@ -176,10 +221,13 @@ def _publish(workspace: Workspace, plan: BuildPlan, decided: Decided, tally: Tal
         segments=tuple(segments),
         rejects=_summarize(store, decided),
         required_features=spec.required_features,
+        masked=decided.masked,
     )
     if spec.kind != "flat" and plan.config.index.tune_queries:
         manifest = replace(manifest, operating_curve=_measure(store, manifest, tally))
     tally.tell("publish", tally.passages)
+    log.add("publish", documents=manifest.documents, passages=manifest.passages, segments=len(segments))
+    manifest = replace(manifest, log=_keep_log(workspace))
     fsync_path(store / SEGMENTS_FOLDER)
     fsync_path(store)
     fsync_path(store.absolute().parent)
@@ -188,25 +236,37 @@ def _publish(workspace: Workspace, plan: BuildPlan, decided: Decided, tally: Tal
     return manifest
 
 
+def _keep_log(workspace: Workspace) -> FileRecord:
+    """Put the log of the build where the manifest can name it."""
+    kept = workspace.store / LOG_NAME
+    replace_file(kept, workspace.log.read_bytes())
+    return record_file(workspace.store, kept)
+
+
 def _check_input(workspace: Workspace, plan: BuildPlan, decided: Decided) -> None:
-    rejected, seen = decided.rejected, decided.documents + decided.rejected
-    reasons = ", ".join(f"{reason} {count}" for reason, count in decided.by_reason.items())
+    """Refuse an input that gives no documents, or too many rejects; what cleaning leaves out is no fault of it."""
+    faults = {reason: count for reason, count in decided.by_reason.items() if reason not in CLEANING_REASONS}
+    faulty, rejected, seen = sum(faults.values()), decided.rejected, decided.documents + decided.rejected
     path = workspace.store / REJECTS_NAME
-    if decided.documents and rejected <= plan.config.input.max_rejected_share * seen:
+    if decided.documents and faulty <= plan.config.input.max_rejected_share * seen:
         return
     if decided.documents == 0:
         raise InvalidArgument(
             f"no document in {', '.join(plan.inputs)}"
-            + (f": all {rejected} records were rejected ({reasons})" if rejected else ""),
+            + (f": all {rejected} records were rejected ({_count(decided.by_reason)})" if rejected else ""),
             mend="give input with at least one document that has text",
             field="input",
         )
     raise InvalidArgument(
-        f"{rejected} of {seen} input records were rejected ({reasons}), more than the share allowed, "
+        f"{faulty} of {seen} input records were rejected ({_count(faults)}), more than the share allowed, "
         f"{plan.config.input.max_rejected_share:g}",
         mend=f"see {path}, then mend the input or raise input.max_rejected_share",
         field="input",
     )
+
+
+def _count(by_reason: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in by_reason.items())
 
 
 def _measure(store: Path, manifest: Manifest, tally: Tally) -> OperatingCurve:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from datastore.cleaning.settings import CleanSettings
 from datastore.errors import InvalidArgument, NotFound
 from datastore.quantities import parse_bytes
 
@@ -21,7 +22,18 @@ IndexChoice = Literal["auto", "flat", "ivf-pq", "ivf-pq4", "ivf-rabitq"]
 class ChunkConfig:
     __pydantic_config__ = _STRICT
     words: Annotated[int, Field(ge=0, le=1_000_000)] = 256
-    """Words in a passage at most; 0 keeps each document whole."""
+    """Words in a passage at most, for the chunker `words`; 0 keeps each document whole."""
+    chunker: Literal["words", "tokens", "sentences", "structure"] = "words"
+    tokens: Annotated[int, Field(ge=8, le=1_000_000)] = 256
+    """The encoder's tokens in a passage's text at most, for the other chunkers."""
+    overlap: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Words or tokens that a passage may have in common with the one before it; at most half of its size."""
+
+    def __post_init__(self) -> None:
+        size = self.words if self.chunker == "words" else self.tokens
+        if 2 * self.overlap > size:
+            unit = "words" if self.chunker == "words" else "tokens"
+            raise ValueError(f"the overlap is {self.overlap}; of {size} {unit} at most {size // 2} can overlap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +123,7 @@ class BuildConfig:
     index: IndexConfig = IndexConfig()
     bm25: Bm25Config = Bm25Config()
     segment: SegmentConfig = SegmentConfig()
+    clean: CleanSettings = field(default_factory=CleanSettings)
 
 
 def segment_limit(config: SegmentConfig, passages_so_far: int) -> int:
@@ -144,12 +157,7 @@ def load_config(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> 
             raise InvalidArgument(
                 f"{path} cannot be read as TOML: {error}", mend="mend the file", field="config"
             ) from None
-    for section, values in options.items():
-        given = {key: value for key, value in values.items() if value is not None}
-        if given:
-            existing = tree.setdefault(section, {})
-            if isinstance(existing, dict):
-                existing.update(given)
+    _merge(tree, options)
     try:
         return _ADAPTER.validate_python(tree)
     except ValidationError as error:
@@ -160,3 +168,16 @@ def load_config(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> 
             mend=f"correct {where} in {path or 'the options'}",
             field=where,
         ) from None
+
+
+def _merge(tree: dict[str, Any], options: Mapping[str, Any]) -> None:
+    """Put the options that are given over what is there, table by table."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            existing = tree.get(key, {})
+            if isinstance(existing, dict):  # what is no table is refused with the rest
+                _merge(existing, value)
+                if existing:
+                    tree[key] = existing
+        elif value is not None:
+            tree[key] = value

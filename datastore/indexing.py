@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from datastore.ann import index
 from datastore.ann.index import Template, load_template, train_template
 from datastore.ann.spec import IndexSpec
 from datastore.devices import CPU, DeviceChoice
@@ -46,7 +47,7 @@ def write_codes(store: Path, spec: IndexSpec, template: Template, record: Segmen
     """Put the vectors of a segment into the lists of `template`, and write its codes."""
     folder = store / SEGMENTS_FOLDER / record.segment_id
     with VectorFile(folder / VECTORS, record.passages, spec.dimension) as vectors:
-        template.write_segment(vectors.blocks(), folder / spec.codes_name)
+        index.write_codes(template, vectors.blocks(), folder / spec.codes_name)
 
 
 def _training_sample(store: Path, spec: IndexSpec, records: Sequence[SegmentRecord]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from datastore.chunking import chunk_words
+from datastore.chunking.registry import open_chunker
 from datastore.config import BuildConfig
 from datastore.documents import Document, Passage
 from datastore.encoders.registry import Encoder
@@ -81,6 +81,7 @@ def write_segments(
         log: where it is noted what is done. With one that has notes of an earlier call with the same arguments, this
             goes on where that ended: finished segments stay, and of the next one the vectors that are there.
     """
+    chunk = open_chunker(config.chunk, encoder.count_tokens)
     finished = log.finished() if log is not None else []
     records = [record for record, _ in finished]
     remaining = islice(documents, sum(count for _, count in finished), None)
@@ -104,7 +105,7 @@ def write_segments(
                         journal=log.journal(number) if log is not None else None,
                     )
                     current = _OpenSegment(writer, encoder, thread, before, on_progress)
-                current.add(chunk_words(document, config.chunk.words))
+                current.add(chunk(document))
             if current is not None:
                 before = _finish(current, records, log)
         except BaseException:

@@ -22,6 +22,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("build", epilog=build.EXAMPLES)(build.build)
+app.command("publish", epilog=build.PUBLISH_EXAMPLES)(build.publish)
 app.command("add", epilog=keep.ADD_EXAMPLES)(keep.add)
 app.command("update", epilog=keep.UPDATE_EXAMPLES)(keep.update)
 app.command("delete", epilog=keep.DELETE_EXAMPLES)(keep.delete)

@@ -9,7 +9,15 @@ import numpy as np
 import typer
 from pydantic import TypeAdapter
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from datastore.quantities import human_bytes
 
@@ -34,14 +42,19 @@ def _plain_number(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def progress_bar() -> Progress:
-    """A bar on standard error that goes when it is done; silent where standard error is not a terminal."""
+def progress_bar(*columns: ProgressColumn) -> Progress:
+    """A bar on standard error that goes when it is done; silent where standard error is not a terminal.
+
+    Args:
+        columns: shown after its own.
+    """
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        *columns,
         console=ERRORS,
         transient=True,
         disable=not ERRORS.is_terminal,

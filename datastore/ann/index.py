@@ -160,9 +160,19 @@ def train_template(spec: IndexSpec, sample: NDArray[np.float32], device: DeviceC
         ResourceExhausted: one that was asked for has too little memory free.
     """
     from datastore.ann.kinds.gpu import open_gpus
+    from datastore.ann.kinds.library import use_all_threads
     from datastore.ann.kinds.registry import TEMPLATES
 
+    use_all_threads()
     return TEMPLATES[spec.kind].train(spec, sample, open_gpus(device))
+
+
+def write_codes(template: Template, vectors: Iterable[NDArray[np.float16]], path: Path) -> bool:
+    """`template.write_segment`, on as many threads as training has."""
+    from datastore.ann.kinds.library import use_all_threads
+
+    use_all_threads()
+    return template.write_segment(vectors, path)
 
 
 def compact_quantizer(sample: NDArray[np.float32]) -> CompactQuantizer | None:

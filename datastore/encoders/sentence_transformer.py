@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import logging
 import os
@@ -54,6 +55,8 @@ class SentenceTransformerEncoder:
     def __init__(self, config: EncoderConfig, model: str, device: DeviceChoice = AUTO) -> None:
         self._model, revision = _load(model, config.revision, device.for_torch(torch.cuda.device_count()))
         self._batch_size = config.batch_size
+        # A tokenizer keeps whether it truncates: counting must not change what another thread encodes meanwhile.
+        self._counter = copy.deepcopy(self._model.tokenizer)
         dimension = self._model.get_embedding_dimension()
         if dimension is None:
             raise FailedPrecondition(
@@ -80,7 +83,7 @@ class SentenceTransformerEncoder:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         if not texts:
             return []
-        tokens = self._model.tokenizer(
+        tokens = self._counter(
             _encodable(texts), add_special_tokens=True, truncation=False, return_attention_mask=False
         )
         return [len(ids) for ids in tokens["input_ids"]]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Self
 
 from datastore.ann.index import Template, check_device
 from datastore.ann.spec import IndexSpec
+from datastore.cleaning.cleaner import Cleaner
 from datastore.config import segment_limit
 from datastore.devices import AUTO, DeviceChoice
 from datastore.documents import Document
@@ -22,9 +24,9 @@ from datastore.keeping.drift import measured
 from datastore.keeping.merging import merge_segments
 from datastore.keeping.policy import choose_merges
 from datastore.segmenting import Written, segment_name, write_segments
-from datastore.sources.admission import Admission
+from datastore.sources.admission import Admission, check_document
 from datastore.sources.inputs import open_inputs
-from datastore.sources.rejects import RefusedError, Rejects
+from datastore.sources.rejects import CLEANING_REASONS, RefusedError, Rejects
 from datastore.store.checksums import FileRecord, record_file
 from datastore.store.durable import fsync_path
 from datastore.store.generations import FAILED_REJECTS, writing
@@ -67,6 +69,8 @@ def add(
 
 class Adder:
     """Adds to a datastore, time and again: encoder, template and the look-ups of ids stay open. For one thread.
+
+    Documents are cleaned one by one as in the build; duplicates of other texts are not looked for.
 
     Args:
         encoder: the store's, open or where to load it from; None takes it from where the build did.
@@ -163,6 +167,10 @@ class _Adding:
         self._encoder = encoder
         self._template = template
         self._on_progress = on_progress
+        self._cleaner = Cleaner(manifest.config.clean, encoder.encode_queries)
+        self._tags: Counter[str] = Counter()
+        """Of the document that was masked last."""
+        self._masked = Counter(manifest.masked)
 
     def run(self, inputs: Sequence[str], opened: OpenPassages, *, replace_known: bool) -> Addition:
         manifest, store = self._manifest, self._store
@@ -186,7 +194,8 @@ class _Adding:
         records, merged = self._merge([*old, *new], len(new))
         sealed = [record if record.files else seal_segment(store, record) for record in records]
         fsync_path(store / SEGMENTS_FOLDER)
-        newer = succeeding(manifest, segments=tuple(sealed), rejects=summary, drift=drift)
+        masked = dict(sorted(self._masked.items()))
+        newer = succeeding(manifest, segments=tuple(sealed), rejects=summary, drift=drift, masked=masked)
         publish(store, newer)
         return Addition(
             newer,
@@ -207,7 +216,7 @@ class _Adding:
             )
 
         return write_segments(
-            open_inputs(inputs, rejects, config.input, admission),
+            self._counted(open_inputs(inputs, rejects, config.input, admission, (self._mask, self._clean))),
             self._store,
             config,
             self._encoder,
@@ -215,6 +224,20 @@ class _Adding:
             limit=lambda passages: segment_limit(config.segment, before + passages),
             on_progress=tell,
         )
+
+    def _counted(self, documents: Iterator[Document]) -> Iterator[Document]:
+        for document in documents:
+            self._masked += self._tags
+            yield document
+
+    def _mask(self, document: Document) -> Document:
+        check_document(document)
+        document, self._tags = self._cleaner.mask(document)
+        return document
+
+    def _clean(self, document: Document) -> Document:
+        self._cleaner.check(document)
+        return document
 
     def _merge(self, records: list[SegmentRecord], written: int) -> tuple[list[SegmentRecord], int]:
         """The segments after what the policy says was merged, and how many became part of others."""
@@ -238,8 +261,9 @@ class _Adding:
         return kept, len(gone)
 
     def _check_input(self, inputs: Sequence[str], rejects: Rejects, admission: _StoreAdmission) -> None:
-        """Refuse an input that is not what it should be; records that the datastore knows are no fault of it."""
-        refused = rejects.total - admission.known
+        """Refuse an input that is not what it should be; what it knows, and what cleaning leaves out, is no fault."""
+        cleaned = sum(count for reason, count in rejects.by_reason.items() if reason in CLEANING_REASONS)
+        refused = rejects.total - admission.known - cleaned
         seen = admission.admitted + rejects.total
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(rejects.by_reason.items()))
         allowed = self._manifest.config.input.max_rejected_share

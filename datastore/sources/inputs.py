@@ -2,16 +2,19 @@
 
 An input is one of
 
-- a file: `.jsonl`, `.jsonl.gz`, `.jsonl.zst` (see `jsonl`), `.txt`, `.md` (one document each, see `text_file`);
+- a file: JSON Lines, plain or compressed (see `jsonl`), Parquet and Arrow (`parquet`), plain text and Markdown
+  (`text_file`), HTML (`html`), PDF (`pdf`), WARC (`warc`), by its extension (`registry`);
 - a folder: every such file in it and below it, in the order of the names, folders and files together. Symbolic links in
   a folder are not followed. A folder that holds `corpus.jsonl`, `corpus.jsonl.gz` or `corpus.jsonl.zst` is a BEIR
   folder: of it that file alone is read, and not its queries and judgments;
+- a URL of a file, a folder or a pattern: `s3://`, `gs://`, `https://` and what else fsspec knows (see `places`);
+- `hf:NAME`, a dataset of the Hugging Face hub (see `hub`);
 - `pydoc:`, the documentation of the installed Python (see `python_docs`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -21,11 +24,14 @@ from datastore.errors import InvalidArgument, NotFound
 from datastore.sources.admission import Admission
 from datastore.sources.folders import check_readable, walk
 from datastore.sources.found import Found, Piece
-from datastore.sources.places import size_of
+from datastore.sources.hub import PREFIX as HUB
+from datastore.sources.hub import HubName
+from datastore.sources.places import is_url, local_path
 from datastore.sources.python_docs import PREFIX as PYDOC
 from datastore.sources.python_docs import Selection
 from datastore.sources.registry import EXTENSIONS, SOURCES, source_for
 from datastore.sources.rejects import RefusedError, Rejects
+from datastore.sources.remote import resolve_url
 
 DEFAULT_PIECE_BYTES = 64 << 20
 DEFAULTS = InputConfig()
@@ -59,8 +65,16 @@ def read_piece(piece: Piece, rejects: Rejects, config: InputConfig) -> Iterator[
     return SOURCES[piece.reader].read(piece, rejects, config)
 
 
+Step = Callable[[Document], Document]
+"""Returns what becomes of a document, or raises RefusedError."""
+
+
 def open_inputs(
-    inputs: Sequence[str], rejects: Rejects, config: InputConfig = DEFAULTS, admission: Admission | None = None
+    inputs: Sequence[str],
+    rejects: Rejects,
+    config: InputConfig = DEFAULTS,
+    admission: Admission | None = None,
+    steps: Sequence[Step] = (),
 ) -> Iterator[Document]:
     """The documents of all inputs, in the order of the inputs, each id once.
 
@@ -70,15 +84,18 @@ def open_inputs(
 
     Args:
         admission: says what is admitted; None for what is sound and comes first.
+        steps: what is done to each document before it is admitted, one after another.
     """
-    return _admitted(list(_files(inputs)), rejects, config, admission or Admission())
+    return _admitted(list(_files(inputs)), rejects, config, admission or Admission(), steps)
 
 
 def _admitted(
-    pieces: Sequence[Piece], rejects: Rejects, config: InputConfig, admission: Admission
+    pieces: Sequence[Piece], rejects: Rejects, config: InputConfig, admission: Admission, steps: Sequence[Step]
 ) -> Iterator[Document]:
     for document, file, line in chain.from_iterable(read_piece(piece, rejects, config) for piece in pieces):
         try:
+            for step in steps:
+                document = step(document)  # noqa: PLW2901 - what is refused is shown as the steps before left it
             admission.check(document)
         except RefusedError as refused:
             rejects.add(file, line, refused, document.text or document.title)
@@ -99,6 +116,13 @@ def _resolve(value: str) -> list[Piece]:
     if value.startswith(PYDOC):
         Selection.parse(value)
         return [Piece("pydoc", value, "", "pydoc")]
+    if value.startswith(HUB):
+        name = HubName.parse(value).name
+        return [Piece("hub", value, name, name)]
+    if is_url(value):
+        if (local := local_path(value)) is None:
+            return resolve_url(value)
+        value = local
     if not value:
         raise InvalidArgument("an input is empty; wanted a path", mend="write . for this folder", field="input")
     path = Path(value)
@@ -115,7 +139,7 @@ def _resolve(value: str) -> list[Piece]:
                 field="input",
             )
         check_readable(path)
-        return [Piece(reader, str(path), path.name, path.name, size=size_of(str(path)))]
+        return [Piece(reader, str(path), path.name, path.name, size=path.stat().st_size)]
     except OSError as error:
         raise InvalidArgument(
             f"{value!r} cannot be read: {error.strerror}",

@@ -28,7 +28,7 @@ class JsonLines:
             yield whole
             return
         for span in cut_lines(whole.location, target_bytes):
-            yield replace(whole, start=span.start, stop=span.stop, first=span.first, size=span.stop - span.start)
+            yield replace(whole, start=span.start, stop=span.stop, first=span.first, size=(span.stop or 0) - span.start)
 
     def read(self, piece: Piece, rejects: Rejects, config: InputConfig) -> Iterator[Found]:
         file = piece.location

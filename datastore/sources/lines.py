@@ -33,7 +33,8 @@ class Span(NamedTuple):
     """Some lines of a plain file: those that begin in the bytes `start` … `stop` (exclusive)."""
 
     start: int
-    stop: int
+    stop: int | None
+    """None where the file's size is not known: at its end."""
     first: int
     """The number of the first of them."""
 
@@ -49,7 +50,7 @@ def cut_lines(location: str, target_bytes: int) -> Iterator[Span]:
     """
     try:
         size = size_of(location)
-        if size <= target_bytes:
+        if size is None or size <= target_bytes:
             yield Span(0, size, 1)
             return
         start = offset = 0
@@ -122,7 +123,7 @@ def _blocks(location: str, span: Span | None) -> Iterator[bytes]:
         if read is not None:
             yield from read(file)
         else:
-            yield from _read_plain(file, span.stop - span.start if span else None)
+            yield from _read_plain(file, None if span is None or span.stop is None else span.stop - span.start)
 
 
 def _read_plain(file: BinaryIO, count: int | None) -> Iterator[bytes]:

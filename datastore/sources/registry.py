@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from datastore.sources.found import Source
+from datastore.sources.html import HtmlFile
+from datastore.sources.hub import HubDataset
 from datastore.sources.jsonl import JsonLines
+from datastore.sources.parquet import ArrowFiles, ParquetFiles
+from datastore.sources.pdf import PdfFile
 from datastore.sources.python_docs import PythonDocs
 from datastore.sources.text_file import TextFile
+from datastore.sources.warc import WarcFile
 
-SOURCES: dict[str, Source] = {"jsonl": JsonLines(), "text": TextFile(), "pydoc": PythonDocs()}
+SOURCES: dict[str, Source] = {
+    "arrow": ArrowFiles(),
+    "html": HtmlFile(),
+    "hub": HubDataset(),
+    "jsonl": JsonLines(),
+    "parquet": ParquetFiles(),
+    "pdf": PdfFile(),
+    "pydoc": PythonDocs(),
+    "text": TextFile(),
+    "warc": WarcFile(),
+}
 
 EXTENSIONS: dict[str, str] = {
     ".jsonl": "jsonl",
@@ -15,8 +30,17 @@ EXTENSIONS: dict[str, str] = {
     ".jsonl.zst": "jsonl",
     ".json.gz": "jsonl",
     ".json.zst": "jsonl",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
     ".md": "text",
+    ".markdown": "text",
     ".txt": "text",
+    ".html": "html",
+    ".htm": "html",
+    ".pdf": "pdf",
+    ".warc": "warc",
+    ".warc.gz": "warc",
+    ".wet.gz": "warc",
 }
 
 

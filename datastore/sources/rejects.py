@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, get_args
 
 from datastore.errors import InvalidArgument
 
-Reason = Literal[
+InputReason = Literal[
     "not UTF-8",
     "not JSON",
     "not an object",
@@ -22,8 +22,37 @@ Reason = Literal[
     "duplicate id",
     "too large",
     "damaged archive",
+    "damaged file",
+    "damaged page",
+    "damaged record",
+    "encrypted",
+    "not PDF",
     "not Python",
 ]
+"""Why no document can be made of something."""
+
+CleaningReason = Literal[
+    "word count",
+    "word length",
+    "symbols",
+    "bullet lines",
+    "ellipsis lines",
+    "alphabetic words",
+    "stop words",
+    "repeated lines",
+    "repeated n-grams",
+    "unpunctuated lines",
+    "short lines",
+    "language",
+    "classifier",
+    "contaminated",
+    "exact duplicate",
+    "near duplicate",
+]
+"""Why cleaning leaves a document out, where it is asked to (`datastore/cleaning/`)."""
+
+Reason = InputReason | CleaningReason
+CLEANING_REASONS = frozenset(get_args(CleaningReason))
 
 EXCERPT_CHARACTERS = 200
 
@@ -66,7 +95,7 @@ class Rejects:
         if isinstance(excerpt, bytes):
             excerpt = excerpt[: 4 * EXCERPT_CHARACTERS].decode(errors="backslashreplace")
         record = {
-            "file": _printable(file),
+            "file": _printable(without_query(file)),
             "line": line,
             "reason": refused.reason,
             "detail": _printable(refused.detail),
@@ -109,6 +138,11 @@ class Rejects:
             f"the rejects file {self.path} cannot be written: {error.strerror}",
             mend="choose a folder that can be written and has space left",
         )
+
+
+def without_query(file: str) -> str:
+    """A URL without what follows a `?`: that may be a signature, which is as good as a password."""
+    return file.partition("?")[0] if "://" in file else file
 
 
 def _printable(text: str) -> str:

@@ -14,8 +14,11 @@ LOCK_NAME = "write.lock"
 
 
 @contextmanager
-def write_lock(store: Path) -> Iterator[None]:
+def write_lock(store: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold the store's write lock; makes the folder where there is none.
+
+    Args:
+        shared: with others who share it: those who do the tasks of one build.
 
     Raises:
         Unavailable: another process is writing.
@@ -24,7 +27,7 @@ def write_lock(store: Path) -> Iterator[None]:
     descriptor = os.open(store / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Unavailable(
                 f"another process is writing to {store}", mend="wait until it has finished, then run this again"

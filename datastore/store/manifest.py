@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -106,6 +106,10 @@ class Manifest:
     format: str = FORMAT_NAME
     format_version: int = FORMAT_VERSION
     required_features: tuple[str, ...] = ()
+    masked: dict[str, int] = field(default_factory=dict)
+    """Places where cleaning put a tag for personal data, by kind."""
+    log: FileRecord | None = None
+    """What happened in the build, and when."""
     operating_curve: OperatingCurve | None = None
     """What recall costs; None where it was not measured, as with an index that is exact anyway."""
     drift: Drift | None = None
@@ -130,7 +134,7 @@ class Manifest:
         """Every file of this generation but the manifest itself."""
         records = [record for segment in self.segments for record in segment.files]
         records += [segment.deletions.file for segment in self.segments if segment.deletions]
-        return records + [record for record in (self.template, self.rejects.file) if record is not None]
+        return records + [record for record in (self.template, self.rejects.file, self.log) if record is not None]
 
 
 _ADAPTER = TypeAdapter(Manifest)

@@ -1,12 +1,15 @@
 """What the scans of all tasks decide together: which documents stay, and whether the input is good enough to go on.
 
 The decisions on a task's documents are a file of one byte for each, by ordinal: 0 keeps it, any other value is the
-number of a reason (`_reason`). A task without such a file keeps all.
+number of a reason. A task without such a file keeps all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.documents import Document
+from datastore.cleaning.duplicates import Duplicate, find_duplicate_texts
+from datastore.cleaning.settings import DuplicateSettings
 from datastore.sources.admission import duplicate_id
-from datastore.sources.rejects import RefusedError, Rejects
+from datastore.sources.rejects import Rejects
 from datastore.tasks.digests import Digests, find_duplicates
 from datastore.tasks.spool import decode, read_lines
 from datastore.tasks.workspace import TaskFolder, Workspace, read_marker, write_marker
 
 KEPT = 0
 DUPLICATE_ID = 1
+DUPLICATE_TEXT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +38,44 @@ class Decided:
     """That are kept."""
     rejected: int
     by_reason: dict[str, int]
+    masked: dict[str, int]
+    """Places where personal data was masked, by kind."""
 
 
-def decide(workspace: Workspace, tasks: int, rejects: Rejects) -> None:
-    """Find documents whose id came before, in any task, and put all that is left out into `rejects`, in input order."""
+def decide(workspace: Workspace, tasks: int, rejects: Rejects, duplicates: DuplicateSettings | None) -> None:
+    """Find documents that are left out for others, in any task, and put all rejects into `rejects`, in input order.
+
+    Args:
+        duplicates: what documents with an id of their own are duplicates; None keeps them.
+    """
     folders = [workspace.task(number) for number in range(tasks)]
     scans = [_scan_of(folder) for folder in folders]
     for folder in folders:
         folder.decisions.unlink(missing_ok=True)
     _drop_duplicates(folders, scans)
+    texts: Iterator[list[Duplicate]] = itertools.repeat([], len(folders))
+    if duplicates:
+        texts = find_duplicate_texts(
+            [folder.signatures for folder in folders],
+            duplicates,
+            workspace.duplicates,
+            [_left_out(folder, scan) for folder, scan in zip(folders, scans, strict=True)],
+        )
     documents = 0
+    masked: Counter[str] = Counter()
     with rejects:
-        for folder, scan in zip(folders, scans, strict=True):
-            dropped = _explain(folder, scan, rejects)
+        for folder, scan, same in zip(folders, scans, texts, strict=True):
+            if same:
+                decisions = _open_decisions(folder.decisions, scan["documents"])
+                decisions[[duplicate.row for duplicate in same]] = DUPLICATE_TEXT
+            masked += Counter(scan["masked"])
+            dropped = _explain(folder, scan, rejects, {duplicate.row: duplicate for duplicate in same})
             write_marker(folder.kept, {"documents": scan["documents"] - dropped})
             documents += scan["documents"] - dropped
-    decided = Decided(documents, rejects.total, dict(sorted(rejects.by_reason.items())))
+    decided = Decided(documents, rejects.total, dict(sorted(rejects.by_reason.items())), dict(sorted(masked.items())))
     write_marker(workspace.decided, asdict(decided))
+    for folder in folders:
+        shutil.rmtree(folder.signatures, ignore_errors=True)
 
 
 def read_decided(workspace: Workspace) -> Decided | None:
@@ -84,7 +110,12 @@ def _open_decisions(path: Path, documents: int) -> NDArray[np.uint8]:
     return np.memmap(path, np.uint8, "r+")
 
 
-def _explain(folder: TaskFolder, scan: dict[str, Any], rejects: Rejects) -> int:
+def _left_out(folder: TaskFolder, scan: dict[str, Any]) -> NDArray[np.bool_]:
+    decisions = read_decisions(folder)
+    return np.zeros(scan["documents"], bool) if decisions is None else np.asarray(decisions) != KEPT
+
+
+def _explain(folder: TaskFolder, scan: dict[str, Any], rejects: Rejects, same: Mapping[int, Duplicate]) -> int:
     """Put what a task leaves out into `rejects`, in the order of the input; how many documents that are."""
     decisions = read_decisions(folder)
     dropped = np.flatnonzero(decisions) if decisions is not None else np.empty(0, np.int64)
@@ -95,17 +126,12 @@ def _explain(folder: TaskFolder, scan: dict[str, Any], rejects: Rejects) -> int:
             rejects.take(line)
             place, line = next(refused, (None, b""))
         document, file, number = decode(document_line)
-        assert decisions is not None
-        rejects.add(file, number, _reason(int(decisions[ordinal]), document), document.text or document.title)
+        refusal = same[ordinal].refusal() if ordinal in same else duplicate_id(document.document_id)
+        rejects.add(file, number, refusal, document.text or document.title)
     while place is not None:
         rejects.take(line)
         place, line = next(refused, (None, b""))
     return len(dropped)
-
-
-def _reason(decision: int, document: Document) -> RefusedError:
-    assert decision == DUPLICATE_ID
-    return duplicate_id(document.document_id)
 
 
 def _at(folder: TaskFolder, ordinals: NDArray[np.int64]) -> Iterator[tuple[int, bytes]]:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 from datastore.devices import DeviceChoice
@@ -28,6 +29,8 @@ class Execution:
     """Processes; None works in this one, with all its threads (on Ray: as many as the cluster has CPUs)."""
     threads: int | None = None
     """Of each worker's arithmetic; None takes 1."""
+    cache: Path | None = None
+    """A folder that keeps vectors from build to build (`datastore.encoders.cache`)."""
 
     def __post_init__(self) -> None:
         for name, value in (("workers", self.workers), ("threads", self.threads)):
@@ -63,20 +66,23 @@ class InProcess:
 
 @contextmanager
 def open_executor(
-    execution: Execution, workspace: Workspace, plan: BuildPlan, encoder: Encoder, device: DeviceChoice
+    execution: Execution, workspace: Workspace, plan: BuildPlan, encoder: Encoder | None, device: DeviceChoice
 ) -> Iterator[Executor]:
     """The executor that was asked for, until the end of the `with` block.
 
     Raises:
         FailedPrecondition: what it needs is not installed.
     """
-    threads = execution.threads or 1
     if execution.executor == "ray":
         from datastore.tasks.on_ray import OnRay
 
-        with contextlib.closing(OnRay(workspace, device, execution.workers, threads)) as cluster:
+        with contextlib.closing(OnRay(workspace, device, execution)) as cluster:
             yield cluster
     elif execution.workers is not None or execution.threads is not None:
-        yield Processes(workspace, device, execution.workers or 1, threads)
+        with contextlib.closing(
+            Processes(workspace, device, execution.workers or 1, execution.threads or 1, execution.cache)
+        ) as processes:
+            yield processes
     else:
-        yield InProcess(Worker(workspace, plan, device, encoder))
+        with contextlib.closing(Worker(workspace, plan, device, encoder=encoder, cache=execution.cache)) as worker:
+            yield InProcess(worker)

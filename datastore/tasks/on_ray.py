@@ -12,6 +12,7 @@ from typing import Any
 from datastore.devices import DeviceChoice
 from datastore.errors import FailedPrecondition, PergamonError, Unavailable
 from datastore.store.refusals import storage_errors
+from datastore.tasks.executors import Execution
 from datastore.tasks.processes import THREAD_VARIABLES
 from datastore.tasks.stages import OnStep, Stage, Step
 from datastore.tasks.worker import error_from_plain, error_to_plain, open_worker, step_from_plain
@@ -23,18 +24,17 @@ _ADDRESS = "RAY_ADDRESS"
 class _RemoteWorker:
     """Does one task after another, in a process of the cluster."""
 
-    def __init__(self, store: str, device: str) -> None:
-        self._arguments = (store, device)
+    def __init__(self, store: str, device: str, cache: str | None) -> None:
+        self._arguments = (store, device, cache)
         self._worker: Any = None
 
     def run(self, stage: str, task: int) -> dict[str, Any]:
         """The last step of the task, or the error that it ended with, as plain values."""
         steps: list[Step] = []
-        store, device = self._arguments
         try:
-            with storage_errors(Path(store)):
+            with storage_errors(Path(self._arguments[0])):
                 if self._worker is None:
-                    self._worker = open_worker(store, device)
+                    self._worker = open_worker(*self._arguments)
                 self._worker.run(Stage(stage), task, lambda step: steps.__setitem__(slice(None), [step]))
         except PergamonError as error:
             return {"error": error_to_plain(error)}
@@ -47,14 +47,15 @@ class OnRay:
     Connects to the cluster that `RAY_ADDRESS` names, else starts one on this machine.
 
     Args:
-        workers: actors of `threads` CPUs each; None takes as many as the cluster has room for.
+        execution: actors of `threads` CPUs each; `workers` None takes as many as the cluster has room for.
 
     Raises:
         FailedPrecondition: Ray is not installed.
         Unavailable: the cluster cannot be reached.
     """
 
-    def __init__(self, workspace: Workspace, device: DeviceChoice, workers: int | None, threads: int) -> None:
+    def __init__(self, workspace: Workspace, device: DeviceChoice, execution: Execution) -> None:
+        workers, threads = execution.workers, execution.threads or 1
         if importlib.util.find_spec("ray") is None:
             raise FailedPrecondition(
                 "the executor is ray, which is not installed",
@@ -78,10 +79,13 @@ class OnRay:
         room = int(ray.cluster_resources().get("CPU", 1)) // threads
         variables = dict.fromkeys(THREAD_VARIABLES, str(threads))
         actor = ray.remote(num_cpus=threads, num_gpus=1 if device.kind == "cuda" else 0, max_restarts=0)(_RemoteWorker)
-        # Ray shows each worker its own GPUs alone.
-        where = device.kind
+        cache = str(execution.cache.absolute()) if execution.cache is not None else None
         self._actors = [
-            actor.options(runtime_env={"env_vars": variables}).remote(str(workspace.store.absolute()), where)
+            actor.options(runtime_env={"env_vars": variables}).remote(
+                str(workspace.store.absolute()),
+                device.kind,  # Ray shows each worker its own GPUs alone
+                cache,
+            )
             for _ in range(workers or max(room, 1))
         ]
 

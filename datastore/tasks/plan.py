@@ -49,6 +49,11 @@ class BuildPlan:
     datastore_id: str
     tasks: tuple[tuple[Piece, ...], ...]
 
+    @property
+    def bytes(self) -> int:
+        """Of the input."""
+        return sum(file.size for file in self.files)
+
 
 _ADAPTER = TypeAdapter(BuildPlan)
 _RUN_FIELDS = {"datastore_id", "tasks"}
@@ -79,8 +84,8 @@ def cut(plan: BuildPlan) -> BuildPlan:
     A task has a 64th of the input, but at least 4 MiB and, where the input can be cut, at most about 256 MiB; or what
     `input.task_bytes` says. Neither workers nor time have a say, so the same input gives the same tasks.
     """
-    total = sum(file.size for file in plan.files)
-    target = plan.config.input.task_bytes or min(max(SMALLEST_TASK_BYTES, total // WANTED_TASKS), LARGEST_TASK_BYTES)
+    share = min(max(SMALLEST_TASK_BYTES, plan.bytes // WANTED_TASKS), LARGEST_TASK_BYTES)
+    target = plan.config.input.task_bytes or share
     tasks: list[list[Piece]] = []
     filled = target
     for piece in cut_inputs(plan.inputs, target):
@@ -126,7 +131,7 @@ def difference(begun: BuildPlan, wanted: BuildPlan) -> str:
 
 def _first_difference(old: dict[str, Any], new: dict[str, Any], path: str = "") -> tuple[str, str]:
     for key, value in old.items():
-        if isinstance(value, dict) and value != new[key]:
+        if isinstance(value, dict) and isinstance(new[key], dict) and value != new[key]:
             return _first_difference(value, new[key], f"{path}{key}.")
         if value != new[key]:
             return f"{path}{key} = {value!r}", f"{path}{key} = {new[key]!r}"

@@ -11,7 +11,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 from datastore.devices import DeviceChoice
 from datastore.errors import Unavailable
@@ -23,6 +24,10 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 _LAST_WORDS = 4096
 
 
+Messages = queue.SimpleQueue[tuple[int, dict[str, Any] | None]]
+"""Which worker said what; None at its end."""
+
+
 class Processes:
     """Implements `datastore.tasks.executors.Executor`: a stage's tasks go to whichever process is free.
 
@@ -30,37 +35,42 @@ class Processes:
         threads: of the arithmetic of each; their number decides how sums are rounded, so it does not follow `workers`.
     """
 
-    def __init__(self, workspace: Workspace, device: DeviceChoice, workers: int, threads: int) -> None:
+    def __init__(
+        self, workspace: Workspace, device: DeviceChoice, workers: int, threads: int, cache: Path | None
+    ) -> None:
+        self._cache = [str(cache.absolute())] if cache is not None else []
         self._store = str(workspace.store.absolute())
         self._device = device
         self._workers = workers
         self._environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
+        self._processes: list[_Process] = []
+        self._messages: Messages = queue.SimpleQueue()
 
     def run(self, stage: Stage, tasks: Sequence[int], on_step: OnStep) -> None:
-        messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        # More than there are tasks would have nothing to do.
-        workers = [self._start(stage, tasks, number, messages) for number in range(min(self._workers, len(tasks)))]
-        try:
-            ended = 0
-            while ended < len(workers):
-                message = messages.get()
-                if message is None:
-                    ended += 1
-                elif "step" in message:
-                    on_step(step_from_plain(message["step"]))
-                else:
-                    raise error_from_plain(message["error"])
-            for worker in workers:
-                worker.check()
-        finally:
-            for worker in workers:
-                worker.end()
+        if not tasks:
+            return
+        count = min(self._workers, len(tasks))  # more would have nothing to do
+        while len(self._processes) < count:
+            number = len(self._processes)
+            command = [self._store, device_of(self._device, number), *self._cache]
+            self._processes.append(_Process(command, number, self._environment, self._messages))
+        for process in self._processes[:count]:
+            process.send({"stage": stage, "tasks": list(tasks)})
+        while count:
+            number, message = self._messages.get()
+            if message is None:
+                raise self._processes[number].lost()
+            if "error" in message:
+                raise error_from_plain(message["error"])
+            if "step" in message:
+                on_step(step_from_plain(message["step"]))
+            else:
+                count -= 1
 
-    def _start(
-        self, stage: Stage, tasks: Sequence[int], number: int, messages: queue.SimpleQueue[dict[str, Any] | None]
-    ) -> _Process:
-        job = {"store": self._store, "device": device_of(self._device, number), "stage": stage, "tasks": list(tasks)}
-        return _Process(job, number, self._environment, messages)
+    def close(self) -> None:
+        """Have all of them gone."""
+        for process in self._processes:
+            process.end()
 
 
 def device_of(device: DeviceChoice, worker: int) -> str:
@@ -73,44 +83,43 @@ def device_of(device: DeviceChoice, worker: int) -> str:
 class _Process:
     """One worker, and a thread that hears it."""
 
-    def __init__(
-        self,
-        job: dict[str, Any],
-        number: int,
-        environment: dict[str, str],
-        messages: queue.SimpleQueue[dict[str, Any] | None],
-    ) -> None:
+    def __init__(self, command: list[str], number: int, environment: dict[str, str], messages: Messages) -> None:
         self._number = number
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "datastore.tasks.worker"],
+        self._process = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-m", "datastore.tasks.worker", *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=environment,
         )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it ended already: `check` says how
-            self._process.stdin.write(json.dumps(job).encode() + b"\n")
-            self._process.stdin.flush()
-        self._thread = threading.Thread(target=_hear, args=(self._process.stdout, messages), daemon=True)
+        self._thread = threading.Thread(target=self._hear, args=(messages,), daemon=True)
         self._thread.start()
 
-    def check(self) -> None:
-        """Raise Unavailable unless it came to a good end."""
+    def send(self, job: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended: `_hear` says so
+            self._process.stdin.write(json.dumps(job).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def _hear(self, messages: Messages) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            messages.put((self._number, json.loads(line)))
+        messages.put((self._number, None))
+
+    def lost(self) -> Unavailable:
+        """How it came to an end that nobody wanted."""
         status = self._process.wait()
-        if status:
-            self._errors.seek(0)
-            words = self._errors.read()[-_LAST_WORDS:].decode(errors="replace").strip().rpartition("\n")[2]
-            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-            raise Unavailable(
-                f"worker {self._number} {how}" + (f": {words}" if words else ""),
-                mend="run the same command again: it goes on where the worker was",
-            )
+        self._errors.seek(0)
+        words = self._errors.read()[-_LAST_WORDS:].decode(errors="replace").strip().rpartition("\n")[2]
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        return Unavailable(
+            f"worker {self._number} {how}" + (f": {words}" if words else ""),
+            mend="run the same command again: it goes on where the worker was",
+        )
 
     def end(self) -> None:
-        """Have it gone."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
@@ -119,9 +128,3 @@ class _Process:
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
-
-
-def _hear(stream: IO[bytes], messages: queue.SimpleQueue[dict[str, Any] | None]) -> None:
-    for line in stream:
-        messages.put(json.loads(line))
-    messages.put(None)

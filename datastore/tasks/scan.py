@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 
-from datastore.config import InputConfig
+from datastore.cleaning.cleaner import Cleaner
+from datastore.cleaning.signatures import SignatureWriter
+from datastore.config import BuildConfig
 from datastore.sources.admission import check_document
 from datastore.sources.found import Piece
 from datastore.sources.inputs import read_piece
 from datastore.sources.rejects import RefusedError, Rejects
+from datastore.store.durable import fsync_path
 from datastore.tasks.digests import DigestWriter
 from datastore.tasks.spool import SpoolWriter
 from datastore.tasks.workspace import TaskFolder, write_marker
@@ -19,9 +23,16 @@ _TELL_EVERY = 1000
 
 
 def scan(
-    task: TaskFolder, pieces: Sequence[Piece], config: InputConfig, on_progress: Callable[[int, int], None]
+    task: TaskFolder,
+    pieces: Sequence[Piece],
+    config: BuildConfig,
+    cleaner: Cleaner,
+    on_progress: Callable[[int, int], None],
 ) -> None:
     """Read all pieces, and leave documents, digests of their ids and rejects in the folder of the task.
+
+    What the cleaner refuses is a reject as any other; documents are kept as it returns them. Where duplicates are to be
+    found, signatures are left as well.
 
     Args:
         on_progress: told how many documents were admitted and how many records refused.
@@ -30,30 +41,46 @@ def scan(
         left_over.unlink(missing_ok=True)
     places = array("Q")
     """Of each reject: how many documents were admitted before it."""
+    masked: Counter[str] = Counter()
     with contextlib.ExitStack() as opened:
         spool = opened.enter_context(SpoolWriter(task.documents))
         rejects = _PlacedRejects(task, spool, places)
         opened.callback(rejects.close)
         digests = DigestWriter(task.ids)
         opened.callback(digests.abort)
+        signatures = None
+        if config.clean.duplicates:
+            signatures = SignatureWriter(task.signatures, config.clean.duplicates)
+            opened.callback(signatures.abort)
         for piece in pieces:
-            for found in read_piece(piece, rejects, config):
+            for found in read_piece(piece, rejects, config.input):
                 document = found.document
                 try:
                     digest = check_document(document)
+                    document, tags = cleaner.mask(document)
+                    cleaner.check(document)
                 except RefusedError as refused:
                     rejects.add(found.file, found.line, refused, document.text or document.title)
                 else:
                     digests.add(digest, spool.documents)
-                    spool.add(found)
+                    if signatures:
+                        signatures.add(document)
+                    masked += tags
+                    spool.add(found._replace(document=document))
                     if spool.documents % _TELL_EVERY == 0:
                         on_progress(spool.documents, rejects.total)
         digests.close()
+        if signatures:
+            signatures.finish()
+    for made in (task.documents, task.ids, task.rejects):
+        if made.exists():
+            fsync_path(made)
     write_marker(
         task.scanned,
         {
             "documents": spool.documents,
             "rejected": rejects.total,
+            "masked": masked,
             "runs": digests.runs,
             "reject_places": list(places),
         },

@@ -11,7 +11,9 @@ from pydantic import TypeAdapter
 from datastore.config import SegmentConfig, segment_limit
 from datastore.encoders.registry import Encoder
 from datastore.segmenting import Written, segment_name, write_segments
+from datastore.store.durable import fsync_tree
 from datastore.store.manifest import SegmentRecord
+from datastore.store.segment import SEGMENTS_FOLDER
 from datastore.tasks.decide import read_decisions
 from datastore.tasks.plan import BuildPlan
 from datastore.tasks.spool import read_spool
@@ -36,7 +38,7 @@ def write_task(
         name=lambda segment: segment_name(1, segment, None if alone else number),
         limit=lambda passages: task_segment_limit(plan.config.segment, passages, alone=alone),
         on_progress=on_progress,
-        log=TaskLog(task),
+        log=TaskLog(task, workspace.store),
     )
     write_marker(task.written, {"segments": len(records)})
 
@@ -55,29 +57,36 @@ class TaskLog:
     """Implements `datastore.segmenting.SegmentLog` in the folder of a task."""
 
     task: TaskFolder
+    store: Path
 
     def finished(self) -> list[tuple[SegmentRecord, int]]:
-        found: list[tuple[SegmentRecord, int]] = []
-        while (marker := read_marker(self._marker(len(found)))) is not None:
-            found.append((_RECORD.validate_python(marker["record"]), int(marker["documents"])))
-        return found
+        return _finished(self.task)
 
     def finish(self, number: int, record: SegmentRecord, documents: int) -> None:
+        fsync_tree(self.store / SEGMENTS_FOLDER / record.segment_id)
         marker = {"record": _RECORD.dump_python(record, mode="json"), "documents": documents}
-        write_marker(self._marker(number), marker)
+        write_marker(_marker(self.task, number), marker)
         self.journal(number).unlink(missing_ok=True)
 
     def journal(self, number: int) -> Path:
         self.task.segments.mkdir(parents=True, exist_ok=True)
         return self.task.segments / f"{number:06d}.vectors"
 
-    def _marker(self, number: int) -> Path:
-        return self.task.segments / f"{number:06d}.json"
+
+def _marker(task: TaskFolder, number: int) -> Path:
+    return task.segments / f"{number:06d}.json"
+
+
+def _finished(task: TaskFolder) -> list[tuple[SegmentRecord, int]]:
+    found: list[tuple[SegmentRecord, int]] = []
+    while (marker := read_marker(_marker(task, len(found)))) is not None:
+        found.append((_RECORD.validate_python(marker["record"]), int(marker["documents"])))
+    return found
 
 
 def task_records(task: TaskFolder) -> list[SegmentRecord]:
     """The finished segments of a task, their files not recorded yet."""
-    return [record for record, _ in TaskLog(task).finished()]
+    return [record for record, _ in _finished(task)]
 
 
 def sealed_record(task: TaskFolder, number: int) -> SegmentRecord | None:

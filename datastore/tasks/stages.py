@@ -12,7 +12,9 @@ from pydantic import TypeAdapter
 
 from datastore.ann.index import Template, load_template
 from datastore.ann.spec import IndexSpec
+from datastore.cleaning.cleaner import Cleaner
 from datastore.devices import DeviceChoice
+from datastore.encoders.cache import CachedEncoder
 from datastore.encoders.registry import Encoder, open_encoder
 from datastore.indexing import write_codes
 from datastore.segmenting import Written
@@ -89,15 +91,25 @@ class Worker:
     Args:
         encoder: to encode with; None opens the one that the plan names, when it is needed.
         device: where passages are encoded, and vectors are put into lists.
+        cache: a folder of vectors (`datastore.encoders.cache`); None keeps none.
     """
 
     def __init__(
-        self, workspace: Workspace, plan: BuildPlan, device: DeviceChoice, encoder: Encoder | None = None
+        self,
+        workspace: Workspace,
+        plan: BuildPlan,
+        device: DeviceChoice,
+        *,
+        encoder: Encoder | None = None,
+        cache: Path | None = None,
     ) -> None:
         self._workspace = workspace
         self._plan = plan
         self._device = device
         self._encoder = encoder
+        self._cache = cache
+        self._cached: CachedEncoder | None = None
+        self._cleaner: Cleaner | None = None
         self._template: tuple[IndexSpec, Template] | None = None
 
     def run(self, stage: Stage, task: int, on_step: OnStep) -> None:
@@ -117,16 +129,18 @@ class Worker:
         def tell(documents: int, rejected: int) -> None:
             on_step(Step(Stage.SCAN, folder.number, documents, rejected=rejected))
 
-        scan(folder, self._plan.tasks[folder.number], self._plan.config.input, tell)
+        if self._cleaner is None:
+            self._cleaner = Cleaner(self._plan.config.clean, lambda texts: self._open_encoder().encode_queries(texts))
+        scan(folder, self._plan.tasks[folder.number], self._plan.config, self._cleaner, tell)
 
     def _write(self, folder: TaskFolder, on_step: OnStep) -> None:
         def tell(written: Written) -> None:
             on_step(Step(Stage.PASSAGES, folder.number, written.documents, written.passages, written.tokens))
 
-        if self._encoder is None:
-            self._encoder = open_encoder(self._plan.config.encoder, self._device)
-            self._plan.encoder.require_same(self._encoder.fingerprint, "this worker's encoder")
-        write_task(self._workspace, self._plan, folder.number, self._encoder, tell)
+        encoder = self._open_encoder()
+        if self._cache is not None and self._cached is None:
+            self._cached = CachedEncoder(encoder, self._cache)
+        write_task(self._workspace, self._plan, folder.number, self._cached or encoder, tell)
 
     def _index(self, folder: TaskFolder, on_step: OnStep) -> None:
         spec, template = self._trained()
@@ -144,6 +158,16 @@ class Worker:
             )
             on_step(done)
         write_marker(folder.indexed, {})
+
+    def close(self) -> None:
+        if self._cached is not None:
+            self._cached.close()
+
+    def _open_encoder(self) -> Encoder:
+        if self._encoder is None:
+            self._encoder = open_encoder(self._plan.config.encoder, self._device)
+            self._plan.encoder.require_same(self._encoder.fingerprint, "this worker's encoder")
+        return self._encoder
 
     def _trained(self) -> tuple[IndexSpec, Template]:
         if self._template is None:

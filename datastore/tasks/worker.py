@@ -1,14 +1,16 @@
-"""A worker process of a build: `python -m datastore.tasks.worker`.
+"""A worker process of a build: `python -m datastore.tasks.worker STORE DEVICE [CACHE]`.
 
-It reads its job, a JSON object in one line, from standard input: a stage, and tasks to do it to, each unless another
-worker has it. It says on standard output, in JSON Lines, how far it is (`step`) or what went wrong (`error`). When its
-standard input ends, so does it, at once: a build that was killed leaves no worker behind.
+It reads jobs from standard input, JSON objects in a line each: a stage, and tasks to do it to, each unless another
+worker has it. It says on standard output, in JSON Lines, how far it is (`step`), that it is through (`done`), or what
+went wrong (`error`), which is its end. When its standard input ends, so does it, at once: a build that was killed
+leaves no worker behind.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import queue
 import sys
 import threading
 from dataclasses import asdict
@@ -24,7 +26,7 @@ from datastore.tasks.stages import Stage, Step, Worker
 from datastore.tasks.workspace import Workspace
 
 
-def open_worker(store: str, device: str) -> Worker:
+def open_worker(store: str, device: str, cache: str | None = None) -> Worker:
     """A worker for the build that has its plan in `store`, in the folder that the build was begun in."""
     workspace = Workspace(Path(store))
     plan = load_plan(workspace)
@@ -34,7 +36,7 @@ def open_worker(store: str, device: str) -> Worker:
             mend="give every worker the same version of pergamon, and a file system that all of them see",
         )
     os.chdir(plan.folder)
-    return Worker(workspace, plan, parse_device(device))
+    return Worker(workspace, plan, parse_device(device), cache=Path(cache) if cache is not None else None)
 
 
 def error_to_plain(error: PergamonError) -> dict[str, str]:
@@ -54,22 +56,26 @@ def step_from_plain(plain: dict[str, Any]) -> Step:
 
 
 def main() -> int:
-    job = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    store, device, *cache = sys.argv[1:]
+    jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_hear, args=(jobs,), daemon=True).start()
     try:
-        with storage_errors(Path(job["store"])):
-            worker = open_worker(job["store"], job["device"])
-            for task in job["tasks"]:
-                worker.run(Stage(job["stage"]), task, lambda step: _say({"step": asdict(step)}))
+        with storage_errors(Path(store)):
+            worker = open_worker(store, device, *cache)
+            while True:
+                job = jobs.get()
+                for task in job["tasks"]:
+                    worker.run(Stage(job["stage"]), task, lambda step: _say({"step": asdict(step)}))
+                _say({"done": job["stage"]})
     except PergamonError as error:
         _say({"error": error_to_plain(error)})
         return 1
-    return 0
 
 
-def _end_with_input() -> None:
-    sys.stdin.read()
-    os._exit(1)
+def _hear(jobs: queue.SimpleQueue[dict[str, Any]]) -> None:
+    for line in sys.stdin:
+        jobs.put(json.loads(line))
+    os._exit(0)
 
 
 def _say(message: dict[str, Any]) -> None:

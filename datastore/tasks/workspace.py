@@ -9,8 +9,9 @@
         claim                   locked by the process that works at it
         documents.zst           what the scan admitted (`spool`)
         ids                     digests of their ids, in sorted runs (`digests`)
+        signatures/             what duplicates are found by, if they are (`datastore.cleaning.signatures`)
         rejects.jsonl           what the scan refused, and where among the documents
-        scanned.json            marker: the three files above are whole
+        scanned.json            marker: all of the above is whole
         decisions               one byte a document: 0 keeps it (`decide`); absent if all are kept
         kept.json               how many are kept
         segments/000000.vectors journal of a segment's vectors (`datastore.store.vector_journal`)
@@ -35,6 +36,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datastore.store.durable import replace_file
+from datastore.tasks.log import LOG_NAME
+
 WORK_FOLDER = "work"
 
 
@@ -55,6 +59,10 @@ class TaskFolder:
     @property
     def ids(self) -> Path:
         return self.path / "ids"
+
+    @property
+    def signatures(self) -> Path:
+        return self.path / "signatures"
 
     @property
     def rejects(self) -> Path:
@@ -107,11 +115,16 @@ class Workspace:
 
     @property
     def log(self) -> Path:
-        return self.path / "build-log.jsonl"
+        return self.path / LOG_NAME
 
     @property
     def decided(self) -> Path:
         return self.path / "decided.json"
+
+    @property
+    def duplicates(self) -> Path:
+        """Where duplicates are joined, while they are looked for."""
+        return self.path / "duplicates"
 
     @property
     def trained(self) -> Path:
@@ -147,12 +160,10 @@ def _claim(folder: Path) -> Iterator[bool]:
 def write_marker(path: Path, content: dict[str, Any]) -> None:
     """Put a JSON object at `path`, at once.
 
-    Not synced: a marker outlives its process whatever kills that, and what a machine's crash leaves of it is no JSON.
+    What it stands for must be on the device before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, ensure_ascii=True) + "\n", encoding="ascii")
-    temporary.replace(path)
+    replace_file(path, json.dumps(content, ensure_ascii=True).encode() + b"\n")
 
 
 def read_marker(path: Path) -> dict[str, Any] | None:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from typing import get_args
 
 import typer
 from rich.markup import escape
+from rich.progress import TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from datastore.ann.memory import index_bytes
+from datastore.array_job import build_share, publish_build
 from datastore.build import build as build_datastore
+from datastore.build_report import write_report
+from datastore.cleaning.settings import PersonalKind
 from datastore.config import load_config
 from datastore.devices import parse_device
+from datastore.errors import InvalidArgument
 from datastore.store.manifest import Manifest
-from datastore.tasks.progress import BuildProgress
+from datastore.tasks.executors import Execution
+from datastore.tasks.progress import BuildProgress, OnProgress
+from datastore.tasks.stages import Stage
 from pergamon import options
 from pergamon.output import ERRORS, human_bytes, print_json, progress_bar, to_plain
 
@@ -28,8 +38,23 @@ EXAMPLES = """
 
 `pergamon build --input corpus.jsonl.zst --store my.store --index-memory 2GiB`
 
+`pergamon build --input crawl.jsonl.zst --store my.store --keep-language en --deduplicate near`
+
+`pergamon build --input crawl/ --store my.store --workers 8 --cache vectors/ --report report/`
+
+`pergamon build --input crawl/ --store my.store --task $SLURM_ARRAY_TASK_ID/32`, then `pergamon publish my.store`
+
 `pergamon build --input pydoc: --store py.store --encoder BAAI/bge-small-en-v1.5 --device cuda`
 """
+
+PUBLISH_EXAMPLES = """
+**Examples**
+
+`pergamon publish my.store`
+
+`pergamon publish my.store --workers 8 --report report/`
+"""
+MAX_SHARES = 65_536
 
 
 class IndexKind(StrEnum):
@@ -42,10 +67,25 @@ class IndexKind(StrEnum):
     IVF_RABITQ = "ivf-rabitq"
 
 
+class Deduplicate(StrEnum):
+    """What `--deduplicate` takes."""
+
+    EXACT = "exact"
+    NEAR = "near"
+
+
 class Executor(StrEnum):
     """What `--executor` takes."""
 
     LOCAL = "local"
+    RAY = "ray"
+
+
+_WORKERS = typer.Option(
+    None, "--workers", help="Processes that share the work (default: this one alone, with all its threads)."
+)
+_THREADS = typer.Option(None, "--threads", help="Threads of each worker (default 1); vectors depend on them.")
+_CACHE = typer.Option(None, "--cache", help="A folder that keeps vectors, so that no passage is encoded twice.")
 
 
 def build(
@@ -62,7 +102,16 @@ def build(
     index_memory: str | None = typer.Option(
         None, "--index-memory", help="Memory that the open index may take, as 2GiB; the index is chosen to fit."
     ),
-    executor: Executor = typer.Option(Executor.LOCAL, "--executor", help="Where the work is done."),
+    executor: Executor = typer.Option(
+        Executor.LOCAL, "--executor", help="Where the work is done: on this machine, or on a Ray cluster."
+    ),
+    workers: int | None = _WORKERS,
+    threads: int | None = _THREADS,
+    cache: Path | None = _CACHE,
+    task: str | None = typer.Option(
+        None, "--task", help="As I/N, from 0/N on: do one share of the work, as an element of an array job."
+    ),
+    report: Path | None = typer.Option(None, "--report", help="A folder for a report on the build, with plots."),
     query_prompt: str | None = typer.Option(
         None, "--query-prompt", help="Put before every query (default: the model's)."
     ),
@@ -73,6 +122,18 @@ def build(
     segment_passages: int | None = typer.Option(None, "--segment-passages", help="Passages in a segment at most."),
     max_rejected_share: float | None = typer.Option(
         None, "--max-rejected-share", help="Fail when more than this share of the input is rejected (default 0.1)."
+    ),
+    keep_language: list[str] | None = typer.Option(
+        None, "--keep-language", help="Leave out documents in other languages than these (ISO 639-1: en)."
+    ),
+    deduplicate: Deduplicate | None = typer.Option(
+        None, "--deduplicate", help="Leave out documents with the text of an earlier one, or nearly so."
+    ),
+    decontaminate: list[str] | None = typer.Option(
+        None, "--decontaminate", help="A file of questions (JSON Lines, .txt); leave out documents that hold one."
+    ),
+    mask_personal: bool = typer.Option(
+        False, "--mask-personal", help="Put tags in the place of e-mail addresses, phone numbers and the like."
     ),
     device: options.Device = "auto",
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
@@ -87,19 +148,101 @@ def build(
             "bm25": {"k1": bm25_k1, "b": bm25_b, "analyzer": analyzer},
             "segment": {"passages": segment_passages},
             "input": {"max_rejected_share": max_rejected_share},
+            "clean": {
+                "language": {"keep": keep_language or None},
+                "duplicates": {"exact": True, "near": deduplicate is Deduplicate.NEAR} if deduplicate else {},
+                "contamination": {"questions": decontaminate or None},
+                "personal": {"mask": get_args(PersonalKind)} if mask_personal else {},
+            },
         },
     )
     chosen = parse_device(device)
+    share = _parse_share(task) if task is not None else None
+    execution = Execution(executor.value, workers, threads, cache)
     started = time.monotonic()
-    with progress_bar() as progress:
-        task = progress.add_task("starting", total=None)
+    with _shown_progress() as show:
+        if share is not None:
+            waits_for = build_share(inputs, store, settings, share, show, cache=cache, device=chosen, on_note=_note)
+        else:
+            manifest = build_datastore(inputs, store, settings, show, device=chosen, execution=execution, on_note=_note)
+    if share is not None:
+        _report_share(store, share, waits_for, as_json)
+        return
+    if report is not None:
+        write_report(store, report)
+    _report(store, manifest, time.monotonic() - started, as_json)
+
+
+def publish(
+    store: Path = typer.Argument(..., help="The folder that the shares of the build were made in."),
+    executor: Executor = typer.Option(Executor.LOCAL, "--executor", help="Where what is left is done."),
+    workers: int | None = _WORKERS,
+    threads: int | None = _THREADS,
+    cache: Path | None = _CACHE,
+    device: options.Device = "auto",
+    report: Path | None = typer.Option(None, "--report", help="A folder for a report on the build, with plots."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Publish a build that was made in shares (`build --task`); what is left of it is done first."""
+    execution = Execution(executor.value, workers, threads, cache)
+    chosen = parse_device(device)
+    started = time.monotonic()
+    with _shown_progress() as show:
+        manifest = publish_build(store, show, device=chosen, execution=execution)
+    if report is not None:
+        write_report(store, report)
+    _report(store, manifest, time.monotonic() - started, as_json)
+
+
+def _note(text: str) -> None:
+    ERRORS.print(text, markup=False)
+
+
+def _parse_share(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and int(number) < int(count) <= MAX_SHARES):
+        raise InvalidArgument(
+            f"the task is {text!r}; wanted I/N with 0 <= I < N <= {MAX_SHARES}, as 0/4, 1/4, 2/4 and 3/4",
+            mend="number the elements of the array job from 0",
+            field="task",
+        )
+    return int(number), int(count)
+
+
+@contextmanager
+def _shown_progress() -> Iterator[OnProgress]:
+    """A bar for the stage of a build, with its rate and the time that is left."""
+    with progress_bar(TextColumn("{task.fields[rate]}"), TimeRemainingColumn()) as progress:
+        bar = progress.add_task("starting", total=None, rate="")
+        stage, began = "", 0.0
 
         def show(step: BuildProgress) -> None:
-            note = f"{step.stage}: {step.documents:,} documents, {step.rejected:,} rejected, passages"
-            progress.update(task, description=note, completed=step.passages)
+            nonlocal stage, began
+            if step.stage != stage:
+                stage, began = step.stage, time.monotonic()
+                progress.reset(bar)
+            seconds = max(time.monotonic() - began, 1e-3)
+            done = step.documents if stage in {"scan", "passages"} else step.passages
+            tokens = f", {step.tokens:,} tokens" if step.tokens else ""
+            tasks = f", {step.tasks_done} of {step.tasks} tasks" if step.tasks > 1 else ""
+            note = f"{stage}{tasks}: {step.passages:,} passages{tokens}, {step.rejected:,} rejected; documents"
+            rate = f"{(step.passages or step.documents) / seconds:,.0f}/s"
+            progress.update(bar, description=note, completed=done, total=step.total, rate=rate)
 
-        manifest = build_datastore(inputs, store, settings, show, device=chosen)
-    _report(store, manifest, time.monotonic() - started, as_json)
+        yield show
+
+
+def _report_share(store: Path, share: tuple[int, int], waits_for: Stage | None, as_json: bool) -> None:
+    name = f"{share[0]}/{share[1]}"
+    if as_json:
+        print_json({"store": str(store), "task": name, "waits_for": waits_for.value if waits_for is not None else None})
+    elif waits_for is None:
+        _note(f"share {name} of {store} is done, and so are all others; publish it: pergamon publish {store}")
+    else:
+        _note(
+            f"share {name} of {store} is done as far as can be: the stage {waits_for.value!r} of others comes next; run "
+            f"them, then this again, or pergamon publish {store}, which does what is left"
+        )
 
 
 def _report(store: Path, manifest: Manifest, seconds: float, as_json: bool) -> None:
@@ -115,6 +258,7 @@ def _report(store: Path, manifest: Manifest, seconds: float, as_json: bool) -> N
                 "segments": len(manifest.segments),
                 "rejected": rejects.total,
                 "rejected_by_reason": rejects.by_reason,
+                "masked": manifest.masked,
                 "rejects_file": str(store / rejects.file.path) if rejects.file else None,
                 "encoder": manifest.encoder.name,
                 "index": manifest.index.describe(),
@@ -136,5 +280,7 @@ def _report(store: Path, manifest: Manifest, seconds: float, as_json: bool) -> N
     if rejects.file is not None:
         reasons = ", ".join(f"{reason} {count}" for reason, count in rejects.by_reason.items())
         table.add_row("rejected", f"{rejects.total:,} ({reasons}): see {escape(str(store / rejects.file.path))}")
+    if manifest.masked:
+        table.add_row("masked", ", ".join(f"{kind} {count:,}" for kind, count in manifest.masked.items()))
     ERRORS.print(f"built {store}", markup=False)
     ERRORS.print(table)

@@ -12,7 +12,7 @@ import pytest
 
 from datastore.ann.index import candidates
 from datastore.build import build
-from datastore.chunking import chunk_words
+from datastore.chunking.words import chunk_words
 from datastore.config import IndexConfig, SegmentConfig, segment_limit
 from datastore.documents import Passage
 from datastore.encoders.hashing import HashingEncoder

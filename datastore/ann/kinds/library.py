@@ -56,6 +56,7 @@ __all__ = [
     "selector",
     "train_codebooks",
     "train_rotation",
+    "use_all_threads",
     "use_threads",
     "write_index",
 ]
@@ -66,6 +67,15 @@ pointer = faiss.swig_ptr
 def use_threads(count: int) -> None:
     """For the calls of this thread from now on."""
     faiss.omp_set_num_threads(count)
+
+
+_ALL_THREADS: int = faiss.omp_get_max_threads()
+
+
+def use_all_threads() -> None:
+    """As many as the process began with: their number decides how sums are rounded, so what a search of this thread
+    chose before must have no say in what is trained."""
+    faiss.omp_set_num_threads(_ALL_THREADS)
 
 
 def k_means(

@@ -17,12 +17,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     words = ("amber", "basalt", "cedar", "delta", "ember", "fjord", "été", "丘")
     for part in range(3):
         with (folder / f"part{part}.jsonl").open("wb") as lines:
-            for i in range(part * 400, part * 400 + 400):
+            for i in range(part * 200, part * 200 + 200):
                 text = " ".join(words[(i * j) % 8] for j in range(1, 6 + i % 20))
                 text += " " + " ".join(noise.choices(rare, k=5 + i % 20))
                 record = {"_id": f"d{i}", "title": f"Item {i}", "text": f"{text} number{i}", "year": i}
                 lines.write(json.dumps(record, ensure_ascii=False).encode() + (b"\r\n" if i % 3 else b"\n"))
-                if i % 50 == 0:
+                if i % 40 == 0:
                     lines.write(b"\n  \nno JSON\n")
                     lines.write(json.dumps({"_id": f"d{i // 2}", "text": "came before"}).encode() + b"\n")
     (folder / "notes").mkdir()
@@ -38,9 +38,9 @@ def in_tasks() -> BuildConfig:
         None,
         {
             "encoder": {"name": "hashing"},
-            "input": {"task_bytes": 20_000, "max_rejected_share": 0.2},
+            "input": {"task_bytes": 15_000, "max_rejected_share": 0.2},
             "chunk": {"words": 16},
-            "segment": {"passages": 120},
-            "index": {"kind": "ivf-pq4", "nlist": 8, "pq_m": 16},
+            "segment": {"passages": 60},
+            "index": {"kind": "ivf-pq", "nlist": 4, "pq_m": 8, "tune_queries": 0},
         },
     )

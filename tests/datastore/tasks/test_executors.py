@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from datastore.array_job import build_share, publish_build
 from datastore.build import build
-from datastore.config import BuildConfig, InputConfig
+from datastore.config import BuildConfig, ChunkConfig, InputConfig
+from datastore.errors import FailedPrecondition, InvalidArgument, NotFound
+from datastore.store.lock import write_lock
 from datastore.tasks.executors import Execution
+from datastore.tasks.stages import Stage
 from datastore.verify import verify
 from tests.datastore.tasks.content import Content, read_content
 
@@ -30,9 +36,9 @@ def test_one_task_holds_what_many_do(
     alone = read_content(tmp_path / "store")
     assert alone.passages == undisturbed.passages
     assert alone.rejects == undisturbed.rejects
-    assert len(alone.rejects.splitlines()) == 24 + 24
+    assert len(alone.rejects.splitlines()) == 15 + 15
     tasks = {name.split("-")[1] for name in undisturbed.segments}
-    assert len(tasks) > 8
+    assert len(tasks) > 5
     assert alone.segments == [f"00000001-{i:06d}" for i in range(len(alone.segments))]
     assert alone.totals == undisturbed.totals
 
@@ -45,3 +51,45 @@ def test_worker_processes(
     assert read_content(tmp_path / "store") == undisturbed
     report = verify(tmp_path / "store")
     assert (report.problems, report.orphans) == ((), ())
+
+
+def test_an_array_job(tmp_path: Path, corpus: list[str], in_tasks: BuildConfig, undisturbed: Content) -> None:
+    """One element after another: each can go on only as far as those before it; publishing does the rest."""
+    store = tmp_path / "store"
+    assert build_share(corpus, store, in_tasks, (0, 2)) is Stage.SCAN
+    assert build_share(corpus, store, in_tasks, (1, 2)) is Stage.PASSAGES
+    assert build_share(corpus, store, in_tasks, (0, 2)) is Stage.INDEX
+    with pytest.raises(FailedPrecondition, match="another build is being done"), write_lock(store, shared=True):
+        build_share(corpus, store, replace(in_tasks, chunk=ChunkConfig(words=9)), (1, 2))
+    publish_build(store)
+    assert read_content(store) == undisturbed
+    with pytest.raises(NotFound, match="no build to publish"):
+        publish_build(store)
+
+
+def test_an_array_job_all_at_once(
+    tmp_path: Path, corpus: list[str], in_tasks: BuildConfig, undisturbed: Content
+) -> None:
+    store = tmp_path / "store"
+    with ThreadPoolExecutor(3) as threads:
+        ended = list(threads.map(lambda i: build_share(corpus, store, in_tasks, (i, 3)), range(3)))
+    assert (
+        ended == [None] * 3 or Stage.SCAN in ended
+    )  # one that began late, when the others had ended, has its share left
+    publish_build(store)
+    assert read_content(store) == undisturbed
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install 'pergamon[ray]'")
+@pytest.mark.filterwarnings("ignore")
+def test_on_ray(tmp_path: Path, corpus: list[str], in_tasks: BuildConfig, undisturbed: Content) -> None:
+    build(corpus, tmp_path / "store", in_tasks, execution=Execution("ray", workers=2))
+    assert read_content(tmp_path / "store") == undisturbed
+
+
+def test_what_executors_refuse(tmp_path: Path, corpus: list[str], in_tasks: BuildConfig) -> None:
+    with pytest.raises(InvalidArgument, match="workers is 0"):
+        Execution(workers=0)
+    if importlib.util.find_spec("ray") is None:
+        with pytest.raises(FailedPrecondition, match="which is not installed"):
+            build(corpus, tmp_path / "store", in_tasks, execution=Execution("ray"))

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datastore.build import build
-from datastore.config import BuildConfig, ChunkConfig
+from datastore.config import BuildConfig, ChunkConfig, IndexConfig
 from datastore.encoders.hashing import HashingEncoder
 from datastore.errors import Unavailable
 from datastore.store.manifest import Manifest
@@ -29,6 +29,12 @@ BATCH = 32
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datastore.segmenting._BATCH_PASSAGES", BATCH)
+
+
+@pytest.fixture(scope="module")
+def in_tasks(in_tasks: BuildConfig) -> BuildConfig:
+    """Without anything to train, which takes long."""
+    return replace(in_tasks, index=IndexConfig("flat"))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +75,7 @@ def finished(inputs: list[str], store: Path, config: BuildConfig) -> tuple[int, 
     return encoder.encoded, notes
 
 
-@pytest.mark.parametrize("stop_at", [0, 1, 40, 100, 700, 2000])
+@pytest.mark.parametrize("stop_at", [0, 100, 700])
 def test_nothing_is_encoded_twice(
     tmp_path: Path, corpus: list[str], in_tasks: BuildConfig, undisturbed: Content, stop_at: int
 ) -> None:
@@ -85,7 +91,7 @@ def test_interrupted_again_and_again(
     tmp_path: Path, corpus: list[str], in_tasks: BuildConfig, undisturbed: Content
 ) -> None:
     store = tmp_path / "store"
-    encoded = sum(interrupted(corpus, store, in_tasks, stop_at) for stop_at in (10, 300, 1, 500))
+    encoded = sum(interrupted(corpus, store, in_tasks, stop_at) for stop_at in (10, 300, 1))
     assert encoded + finished(corpus, store, in_tasks)[0] == undisturbed.totals[0]
     assert read_content(store) == undisturbed
 
@@ -117,12 +123,12 @@ def test_torn_batches_are_encoded_again(
     tmp_path: Path, corpus: list[str], in_tasks: BuildConfig, undisturbed: Content, damage: str
 ) -> None:
     store = tmp_path / "store"
-    before = interrupted(corpus, store, in_tasks, 100)
+    before = interrupted(corpus, store, in_tasks, BATCH)
     (journal,) = store.glob("work/tasks/*/segments/*.vectors")
     (vectors,) = store.glob(f"segments/*-{journal.parent.parent.name}-{journal.stem}/vectors.f16")
     DAMAGE[damage](vectors, journal)
     after, _ = finished(corpus, store, in_tasks)
-    assert undisturbed.totals[0] <= before + after <= undisturbed.totals[0] + 100
+    assert undisturbed.totals[0] <= before + after <= undisturbed.totals[0] + BATCH
     assert read_content(store) == undisturbed
 
 
@@ -206,8 +212,8 @@ def test_the_workers_of_a_killed_build_end(
 ) -> None:
     store, toml = tmp_path / "store", tmp_path / "build.toml"
     toml.write_text(
-        'encoder.name = "hashing"\ninput.task_bytes = 20000\ninput.max_rejected_share = 0.2\nchunk.words = 16\n'
-        'segment.passages = 120\nindex.kind = "ivf-pq4"\nindex.nlist = 8\nindex.pq_m = 16\n'
+        'encoder.name = "hashing"\ninput.task_bytes = 15000\ninput.max_rejected_share = 0.2\nchunk.words = 16\n'
+        'segment.passages = 60\nindex.kind = "flat"\n'
     )
     with subprocess.Popen([sys.executable, "-c", BUILD, str(toml), str(store), *corpus]) as process:
         worker = wait_for_worker(store, "segments/*/vectors.f16")

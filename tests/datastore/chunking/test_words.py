@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datastore.chunking import CHARACTERS_PER_WORD, chunk_words
+from datastore.chunking.spans import CHARACTERS_PER_UNIT
+from datastore.chunking.words import chunk_words
 from datastore.documents import Document, Passage
 from datastore.errors import InvalidArgument
 
@@ -41,11 +42,11 @@ def test_nothing_is_lost_and_offsets_point_back(text: str, words: int) -> None:
 def test_passages_keep_to_both_bounds(text: str, words: int) -> None:
     for passage in chunks(text, words):
         assert len(passage.text.split()) <= words
-        assert len(passage.text) <= words * CHARACTERS_PER_WORD
+        assert len(passage.text) <= words * CHARACTERS_PER_UNIT
 
 
 @settings(deadline=None)
-@given(st.lists(st.text("abc", min_size=1, max_size=CHARACTERS_PER_WORD - 1), min_size=1), st.integers(1, 5))
+@given(st.lists(st.text("abc", min_size=1, max_size=CHARACTERS_PER_UNIT - 1), min_size=1), st.integers(1, 5))
 def test_ordinary_words_are_counted_and_never_cut(word_list: list[str], words: int) -> None:
     expected = [" ".join(word_list[at : at + words]) for at in range(0, len(word_list), words)]
     assert [passage.text for passage in chunks(" ".join(word_list), words)] == expected

@@ -1,0 +1,1 @@
+"""Documents to passages: by words, by the encoder's tokens, by sentences, by structure."""
