@@ -240,8 +240,8 @@ def _report_share(store: Path, share: tuple[int, int], waits_for: Stage | None, 
         _note(f"share {name} of {store} is done, and so are all others; publish it: pergamon publish {store}")
     else:
         _note(
-            f"share {name} of {store} is done as far as can be: the stage {waits_for.value!r} of others comes next; run "
-            f"them, then this again, or pergamon publish {store}, which does what is left"
+            f"share {name} of {store} is done as far as can be: the stage {waits_for.value!r} of others comes next; "
+            f"run them, then this again, or pergamon publish {store}, which does what is left"
         )
 
 
