@@ -27,7 +27,7 @@ from datastore.sources.rejects import RefusedError
 
 SETS = ("nq_test", "squad_dev_questions", "triviaqa_test")
 PLANTED = 500
-REPHRASED = 40
+REPHRASED = 50
 CLEAN = ("corpora/sysdocs_en", "scifact/corpus", "msmarco_dl_pool/corpus", "hotpotqa_sample/corpus", "xquad_en/corpus")
 
 Check = Callable[[str], None]
@@ -51,18 +51,19 @@ def main(data: Path) -> None:
         ("verbatim", lambda text: text),
         ("without case and marks", lambda text: re.sub(r"[^\w\s]", " ", text).upper()),
         ("first or last 80%", lambda text: truncated(text, 0.8, source)),
+        ("first or last 70%", lambda text: truncated(text, 0.7, source)),
         ("first or last 60%", lambda text: truncated(text, 0.6, source)),
         ("a word in the middle left out", without_middle),
         ("rephrased by rule", rephrased),
     ]
     say(f"{len(questions):,} questions, {PLANTED} of them planted, in the middle of documents of sysdocs_en:\n")
-    say("| planted | whole question or 13 words | + 70% of it | + n-grams |")
+    say("| planted | whole question or 13 words | + 60% of it | + n-grams |")
     say("| --- | --- | --- | --- |")
     for name, change in planting:
         texts = [plant(source.choice(hosts), change(question.text), source) for question in sample]
         say(f"| {name} | " + " | ".join(f"{rate(texts, check):.3f}" for check in (whole_run, by_run, by_both)) + " |")
     say("\nNothing planted: share of documents refused\n")
-    say("| collection | documents | whole or 13 words | + 70% | + n-grams | documents/s | + by embedding |")
+    say("| collection | documents | whole or 13 words | + 60% | + n-grams | documents/s | + by embedding |")
     say("| --- | --- | --- | --- | --- | --- | --- |")
     for name in CLEAN:
         records = read(data / f"{name}.jsonl.gz")

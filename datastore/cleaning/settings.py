@@ -147,7 +147,7 @@ class ContaminationSettings:
     """Files: JSON Lines with `question` or `text` (also gzip, zstd; so BEIR's queries.jsonl), or plain lines (.txt)."""
     run_words: Annotated[int, Field(ge=2, le=1000)] = 13
     """A common run of so many words is contamination, whatever the question's length."""
-    run_share: Annotated[float, Field(gt=0, le=1)] = 0.7
+    run_share: Annotated[float, Field(gt=0, le=1)] = 0.6
     """So is one of this share of the question's words, and at least 6; and the whole question in any case."""
     min_words: Annotated[int, Field(ge=2, le=1000)] = 5
     """Shorter questions are not looked for: their words are in many texts."""

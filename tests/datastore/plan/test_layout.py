@@ -33,7 +33,7 @@ def test_files_have_the_bytes_that_the_plan_says(name: str, tmp_path: Path) -> N
     vectors = np.random.default_rng(1).standard_normal((ROWS, DIMENSION), np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     template = train_template(spec, vectors[: spec.train_vectors])
-    sizes = {"exact vectors": 0, "codes": 0, "template": 0}
+    sizes = {"exact vectors": 0, "block checksums": 0, "codes": 0, "template": 0}
     for number, part in enumerate(np.array_split(vectors, 3)):
         folder = tmp_path / str(number)
         folder.mkdir()
