@@ -44,6 +44,7 @@ def test_files_have_the_bytes_that_the_plan_says(name: str, tmp_path: Path) -> N
             if template.write_segment(stored.blocks(), folder / spec.codes_name):
                 sizes["codes"] += (folder / spec.codes_name).stat().st_size
         sizes["exact vectors"] += (folder / "vectors.f16").stat().st_size
+        sizes["block checksums"] += (folder / "vectors.xxh3").stat().st_size
     if template.save(tmp_path / spec.template_name):
         sizes["template"] = (tmp_path / spec.template_name).stat().st_size
     planned = layout.disk_parts(spec, ROWS, 3)
