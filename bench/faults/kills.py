@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.faults.state import State, digest, rankings, read_state, record
@@ -275,7 +275,3 @@ def _difference(seen: State | None, wanted: State) -> str:
         for what, documents in (("missing", missing), ("too many", more), ("of another version", other))
         if documents
     )
-
-
-def save(results: Results, path: Path) -> None:
-    path.write_text(json.dumps(asdict(results), indent=1) + "\n")
