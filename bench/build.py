@@ -43,7 +43,7 @@ def measure(source: Path, encoder: str) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         store = Path(folder) / "store"
-        settings = {"encoder": {"name": encoder}, "index": {"tune_queries": 0}}
+        settings: dict[str, dict[str, object]] = {"encoder": {"name": encoder}, "index": {"tune_queries": 0}}
         started = time.monotonic()
         manifest = build([str(source)], store, load_config(None, settings), watch)
         seconds = time.monotonic() - started

@@ -133,11 +133,7 @@ class Remote:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        with _remote_errors(url):
-            import fsspec
-
-            self._files: Any
-            self._files, self._root = fsspec.core.url_to_fs(self._url)
+        self._files, self._root = file_system(self._url)
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
@@ -218,10 +214,6 @@ def _remote_errors(url: str) -> Iterator[None]:
         yield
     except (DataLoss, FileNotFoundError):
         raise
-    except (ImportError, ValueError) as error:  # no client for the scheme, or no such scheme
-        raise FailedPrecondition(
-            f"{url} cannot be reached: {error}", mend="install fsspec's package for that kind of place, as s3fs for s3"
-        ) from None
     except PermissionError as error:
         raise InvalidArgument(
             f"{url} may not be accessed: {error}", mend="check the credentials in the environment", field="target"
