@@ -8,9 +8,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from datastore.errors import DataLoss, FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable
+from datastore.errors import DataLoss, InvalidArgument, ResourceExhausted, Unavailable
+from datastore.sources.places import file_system
 from datastore.store.checksums import FileRecord, check_file, hash_file
 from datastore.store.durable import fsync_path, replace_file
 
