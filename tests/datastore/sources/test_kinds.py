@@ -148,6 +148,7 @@ def test_pages(tmp_path: Path) -> None:
         ("<p>Größe".encode(), "no-such-charset", "Größe"),
         (b"<title> Only\n a  title </title>", None, ""),
         (b"<div>" * 5000 + b"deep", None, "deep"),
+        (b"<ga \xff" * 5000 + b"<p>deep", None, "deep"),
         (b"", None, ""),
     ],
 )
