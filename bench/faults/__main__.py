@@ -27,6 +27,7 @@ _INDEXES: dict[str, dict[str, object]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=500, help="processes to kill")
+    parser.add_argument("--minutes", type=float, default=1e9, help="after which no other operation is killed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--operations", default=",".join(OPERATIONS), help="beside build, with a comma between them")
     parser.add_argument(
@@ -42,7 +43,9 @@ def main() -> None:
         folder.chmod(0o755)  # one operation is run as nobody
         operations = tuple(filter(None, options.operations.split(",")))
         if options.kills:
-            found.add(Campaign(folder, seed=options.seed, operations=operations).run(options.kills))
+            found.add(
+                Campaign(folder, seed=options.seed, operations=operations).run(options.kills, 60 * options.minutes)
+            )
         for kind in options.flips:
             found.flips[kind] = _flips(folder / kind, kind)
         if options.obstacles:

@@ -85,16 +85,25 @@ class Campaign:
         self._errors = folder / "errors.txt"
         self._victims = Victims(self._errors)
         self._lives = 0
+        self._end = 0.0
         self._next_number = 0
         self._steps_killed: Counter[str] = Counter()
 
-    def run(self, kills: int) -> Results:
+    def run(self, kills: int, seconds: float = float("inf")) -> Results:
+        """Args:
+        seconds: after which no other operation is begun.
+        """
+        self._end = time.monotonic() + seconds
         try:
-            while sum(kill.killed for kill in self.results.kills) < kills and len(self.results.faults) < kills:
+            while self._goes_on(kills):
                 self._live(kills)
         finally:
             self._victims.close()
         return self.results
+
+    def _goes_on(self, kills: int) -> bool:
+        killed = sum(kill.killed for kill in self.results.kills)
+        return killed < kills and len(self.results.faults) < kills and time.monotonic() < self._end
 
     def _live(self, kills: int) -> None:
         """Build a datastore and change it with every operation twice."""
@@ -112,7 +121,7 @@ class Campaign:
                 if not self._do(operation, store, life, state, allowed):
                     break
                 state = operation.after
-                if sum(kill.killed for kill in self.results.kills) >= kills:
+                if not self._goes_on(kills):
                     break
         self._judge(life / "answers.jsonl", allowed)
         shutil.rmtree(life)

@@ -70,8 +70,8 @@ def markdown(record: Record) -> str:
         "and flat, before a step that the operation takes with a file (each kind of step in turn) or at a random "
         "moment, several in a row, while a reader opens the datastore and searches. After each, the datastore held "
         "what it held before or what the operation makes; in the end the operation was run again, and the datastore "
-        f"answered as one that was not disturbed ({record.completed} times). Each of {record.answers} answers "
-        "to the reader was what its generation holds.",
+        f"answered as one that was not disturbed ({record.completed} times). Each of {record.answers} answers to the "
+        "reader was what its generation holds.",
         "",
     ]
     rows = []

@@ -31,9 +31,9 @@ class Stores:
     segment_passages = 400
     kinds: ClassVar[dict[str, dict[str, Any]]] = {
         "flat": {"kind": "flat"},
-        "ivf-pq": {"kind": "ivf-pq", "nlist": 8, "pq_m": 16},
-        "ivf-pq4": {"kind": "ivf-pq4", "nlist": 8},
-        "ivf-rabitq": {"kind": "ivf-rabitq", "nlist": 8},
+        "ivf-pq": {"kind": "ivf-pq", "nlist": 8, "pq_m": 16, "tune_queries": 20},
+        "ivf-pq4": {"kind": "ivf-pq4", "nlist": 8, "tune_queries": 20},
+        "ivf-rabitq": {"kind": "ivf-rabitq", "nlist": 8, "tune_queries": 20},
     }
     all_lists: ClassVar[dict[str, Any]] = {"nprobe": 8, "candidate_depth": 5000}
     """Where everything is looked at, whatever the kind, order and scores are exact."""
