@@ -103,7 +103,7 @@ def _markdown(results: list[dict[str, Any]], command: str) -> str:
         )
     return (
         f"# What a build takes\n\n`{command}`\n\n{_machine()}\n\n"
-        "Peaks are of the process, Java's heap and the mapped vectors included, MiB; times are in seconds. The encoder's "
+        "Peaks are of the process, Java's heap and mapped vectors included, MiB; times are in seconds. The encoder's "
         "share is the time that it takes alone for as many passages, of that of the build.\n\n"
         "| passages | tasks / segments | index | peak | peak while passages are written | seconds | "
         + " | ".join(stages)
