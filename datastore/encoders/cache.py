@@ -105,7 +105,6 @@ class CachedEncoder:
         self._low = keys["low"].astype(np.uint64)
         self._check = keys["check"].astype(np.uint64)
         self._places = np.concatenate(places)[order] if places else np.empty(0, np.int64)
-        self._open: dict[int, BinaryIO] = {}
 
     def _find(self, digest: bytes, out: NDArray[np.float16]) -> bool:
         high, low = (np.uint64(int.from_bytes(half, "big")) for half in (digest[:8], digest[8:]))
@@ -118,12 +117,10 @@ class CachedEncoder:
 
     def _take(self, at: int, out: NDArray[np.float16]) -> bool:
         number, place = int(self._places[at]) >> 40, int(self._places[at]) & ((1 << 40) - 1)
-        if number not in self._open:
-            self._open[number] = self._paths[number].open("rb")
-        file = self._open[number]
         size = self._dimension * _VALUE.itemsize
-        file.seek(place * size)
-        data = file.read(size)
+        with self._paths[number].open("rb", buffering=0) as file:  # there may be more of them than may be open
+            file.seek(place * size)
+            data = file.read(size)
         if xxhash.xxh3_64_intdigest(data) != int(self._check[at]):
             return False
         out[:] = np.frombuffer(data, _VALUE)

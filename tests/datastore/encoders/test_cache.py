@@ -53,6 +53,8 @@ def test_several_at_once(tmp_path: Path) -> None:
         one.encode_passages(TEXTS[start : start + 10])
         two.encode_passages(TEXTS[start + 5 : start + 15])
     vectors, new = encoded(tmp_path, TEXTS)  # neither has been closed
+    one.close()
+    two.close()
     assert new == TEXTS[45:]
     np.testing.assert_array_equal(vectors, wanted(TEXTS))
 
@@ -84,5 +86,7 @@ def test_another_encoder_has_other_vectors(tmp_path: Path) -> None:
     encoded(tmp_path, TEXTS)
     other = Counting()
     other.fingerprint = replace(other.fingerprint, passage_prompt="passage: ")
-    CachedEncoder(other, tmp_path).encode_passages(TEXTS)
+    cached = CachedEncoder(other, tmp_path)
+    cached.encode_passages(TEXTS)
+    cached.close()
     assert other.encoded == TEXTS
