@@ -89,9 +89,8 @@ class Calls:
         self.each(lambda shard, _: None, among=[shard for shard in shards if shard not in known])
         self._infos.update(known)
         infos = {shard: info for shard, info in self._infos.items() if self.is_ok(shard)}
-        generation = self._membership.common_generation(infos)
-        if generation is None:
-            generation = max(info.generation for info in infos.values())
+        generation, common = self._membership.common_generation(infos)
+        if not common:
             self._leave_behind([s for s, info in infos.items() if generation not in info.held], generation)
         self.generation = generation
         self._settled = {shard for shard in infos if self.is_ok(shard)}

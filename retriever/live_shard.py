@@ -119,9 +119,9 @@ class LiveShard:
             try:
                 if changed or again:
                     self.refresh()
-                    self._error, pause = "", seconds
-                if not self._error:
+                if changed or again or not self._error:
                     self.join()
+                    self._error, pause = "", seconds
                 continue
             except PergamonError as error:
                 self._failed(error)

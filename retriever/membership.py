@@ -72,19 +72,21 @@ class Membership:
         """What it said last."""
         return self._infos.get(shard)
 
-    def common_generation(self, infos: Mapping[Shard, ShardInfo]) -> int | None:
-        """The newest that all these shards hold, and not older than what has been answered from; None for none."""
+    def common_generation(self, infos: Mapping[Shard, ShardInfo]) -> tuple[int, bool]:
+        """(generation, whether all these shards hold it): the newest that they have in common, and not older than
+        what has been answered from; where there is none, the newest that any should have."""
         held = set.intersection(*(set(info.held) for info in infos.values()))
         with self._lock:
-            newest = max(info.generation for info in infos.values())
-            if all(max(info.held) < self._answered for info in infos.values()):
+            if len(infos) == len(self.shards) and all(max(info.held) < self._answered for info in infos.values()):
                 self._answered = 0  # the datastore was put back to an earlier state
+            newest = max(self._answered, *(info.generation for info in infos.values()))
             for shard, info in infos.items():
-                if info.generation == newest:
+                if info.generation >= newest:
                     self._behind_since_s.pop(shard, None)
                 else:
                     self._behind_since_s.setdefault(shard, time.monotonic())
-            return max((generation for generation in held if generation >= self._answered), default=None)
+            common = [generation for generation in held if generation >= self._answered]
+        return (max(common), True) if common else (newest, False)
 
     def may_catch_up(self, shard: Shard) -> bool:
         """Whether a shard that others have left behind is worth waiting for."""

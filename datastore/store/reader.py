@@ -94,9 +94,7 @@ class StoreReader:
                 self._check(record, self.manifest.index.codes_name, opened)()
             codes = [self._folder(record) / self.manifest.index.codes_name for record in records]
             keys = [(record.segment_id, record.files) for record in records]
-            self.groups = open_groups(
-                self.template, keys, codes, vectors, () if join_all and len(groups) > 1 else groups
-            )
+            self.groups = open_groups(self.template, keys, codes, vectors, () if join_all else groups)
             self.ann: AnnIndex = join_groups(self.groups, self.manifest.index)
             """Rows count on from segment to segment, as in `vectors`."""
             self.bm25 = self._open_bm25(records, opened, check=True) if records else None

@@ -333,8 +333,39 @@ def test_a_router_answers_from_what_all_shards_hold(
     assert f"holds generation {first}, {first + 1}, and others answer from {first + 2}" in str(answer.coverage.failures)
     with pytest.raises(Unavailable, match="1 of 2 shards"):
         router.search(SearchRequest(WORDS[0], require_complete=True))
+
+    # Nor when the others are gone.
+    monkeypatch.setattr(early, "search", gone)
+    monkeypatch.setattr(early, "describe", gone)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=f"holds generation {first}, {first + 1}, and|went away"):
+            router.search(SearchRequest(WORDS[0]))
+    monkeypatch.undo()
     late.refresh()
     assert router.search(SearchRequest(WORDS[0])).coverage.complete
+
+
+def gone(*arguments: object, **options: object) -> None:
+    raise Unavailable("the server went away", mend="start it again")
+
+
+def test_a_datastore_put_back_to_an_earlier_state(
+    store: Path, live: Callable[..., LiveShard], more: Callable[[Path, int, int], None], route: Route
+) -> None:
+    shards = [live(store, (index, 2), linger_s=0.0) for index in range(2)]
+    router = route(shards)
+    before = (store / "manifest.json").read_bytes()
+    first = router.search(SearchRequest(WORDS[0])).generation
+    more(store, 2000, 30)
+    for shard in shards:
+        shard.refresh()
+    assert router.search(SearchRequest(WORDS[0])).generation == first + 1
+    (store / "manifest.json").write_bytes(before)
+    for shard in shards:
+        shard.refresh()
+        shard._generations.expire()
+    answer = router.search(SearchRequest(WORDS[0]))
+    assert (answer.generation, answer.coverage.complete) == (first, True)
 
 
 def test_shards_of_which_one_waits_for_the_other(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datastore.ann.groups import CoveringGroups, GroupedIndex, join_groups, open_groups
+from datastore.ann.groups import CoveringGroups, CutIndex, GroupedIndex, join_groups, open_groups
 from datastore.ann.index import Cover, CoveringIndex, Template, candidates, train_template
 from datastore.ann.spec import IndexSpec
 from datastore.store.vectors import VectorFile, VectorWriter
@@ -99,6 +99,35 @@ def same(
         assert [row for score, row in found if score > last] == [row for score, row in expected if score > last]
 
 
+@pytest.mark.parametrize("rest", [(4,), ()])
+def test_the_last_of_what_is_open_may_go(
+    spec: IndexSpec, opened: tuple[Template, Sequence[Path], Sequence[VectorFile]], rest: tuple[int, ...]
+) -> None:
+    """As where small segments have become one."""
+    template, paths, files = opened
+    before = open_groups(template, [3, 0, 1, 2], [paths[i] for i in (3, 0, 1, 2)], [files[i] for i in (3, 0, 1, 2)])
+    wanted = [3, 0, *rest]
+    some_paths, some_files = [paths[i] for i in wanted], [files[i] for i in wanted]
+    groups = open_groups(template, wanted, some_paths, some_files, before)
+    if spec.kind in {"ivf-pq4", "ivf-rabitq"}:
+        assert isinstance(groups[0].index, CutIndex)
+        assert [group.segments for group in groups] == [(3, 0), *([(4,)] if rest else [])]
+    again = open_groups(template, wanted, some_paths, some_files, groups)
+    assert [group.segments for group in again] == [group.segments for group in groups]
+    grown, whole = join_groups(again, spec), join_groups(open_groups(template, wanted, some_paths, some_files), spec)
+    accept = np.packbits(
+        np.random.default_rng(6).random(sum(file.rows for file in some_files)) < 0.3, bitorder="little"
+    )
+    for bitmap in (None, accept):
+        for depth, nprobe in ((20, 3), (100, 16), (2 * sum(SIZES), 16)):
+            same(*grown.search(queries(), depth, nprobe, bitmap), *whole.search(queries(), depth, nprobe, bitmap))
+    if isinstance(grown, CoveringIndex) and isinstance(whole, CoveringIndex):
+        in_lists = whole.count_in_lists(accept)
+        assert (grown.count_in_lists(accept) == in_lists).all()
+        cover = Cover(accept, in_lists, 40)
+        same(*grown.search_covering(queries(), 30, cover), *whole.search_covering(queries(), 30, cover))
+
+
 def test_what_is_open_of_the_same_segments_stays(
     opened: tuple[Template, Sequence[Path], Sequence[VectorFile]], spec: IndexSpec
 ) -> None:
@@ -113,8 +142,8 @@ def test_what_is_open_of_the_same_segments_stays(
         assert isinstance(join_groups(grown, spec), CoveringGroups if spec.nlist else GroupedIndex)
         more = open_groups(template, [0, 1, 2, 3, 4], paths, files, grown)
         assert [group.segments for group in more] == [(0, 1, 2), (3, 4)]
-        # What went away, or came in between, is not in the open index.
-        for wanted in ([0, 2], [1, 2], [0, 3, 1, 2]):
+        # What is open of others is not taken.
+        for wanted in ([1, 2], [3, 0, 1, 2], [1, 0, 2]):
             changed = open_groups(template, wanted, [paths[i] for i in wanted], [files[i] for i in wanted], first)
             assert [group.segments for group in changed] == [tuple(wanted)]
 
