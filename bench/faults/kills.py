@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.faults.state import State, digest, rankings, read_state, record
@@ -85,16 +85,25 @@ class Campaign:
         self._errors = folder / "errors.txt"
         self._victims = Victims(self._errors)
         self._lives = 0
+        self._end = 0.0
         self._next_number = 0
         self._steps_killed: Counter[str] = Counter()
 
-    def run(self, kills: int) -> Results:
+    def run(self, kills: int, seconds: float = float("inf")) -> Results:
+        """Args:
+        seconds: after which no other operation is begun.
+        """
+        self._end = time.monotonic() + seconds
         try:
-            while sum(kill.killed for kill in self.results.kills) < kills and len(self.results.faults) < kills:
+            while self._goes_on(kills):
                 self._live(kills)
         finally:
             self._victims.close()
         return self.results
+
+    def _goes_on(self, kills: int) -> bool:
+        killed = sum(kill.killed for kill in self.results.kills)
+        return killed < kills and len(self.results.faults) < kills and time.monotonic() < self._end
 
     def _live(self, kills: int) -> None:
         """Build a datastore and change it with every operation twice."""
@@ -112,7 +121,7 @@ class Campaign:
                 if not self._do(operation, store, life, state, allowed):
                     break
                 state = operation.after
-                if sum(kill.killed for kill in self.results.kills) >= kills:
+                if not self._goes_on(kills):
                     break
         self._judge(life / "answers.jsonl", allowed)
         shutil.rmtree(life)
@@ -275,7 +284,3 @@ def _difference(seen: State | None, wanted: State) -> str:
         for what, documents in (("missing", missing), ("too many", more), ("of another version", other))
         if documents
     )
-
-
-def save(results: Results, path: Path) -> None:
-    path.write_text(json.dumps(asdict(results), indent=1) + "\n")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+_NOBODY = 65534
 _COMMAND = "pergamon.cli"
 """Run by name, as a shell does: no code of the benchmarks rests on it."""
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "shutil.rmtree")
@@ -31,15 +33,25 @@ class Victims:
         self._forker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
 
     def start(
-        self, arguments: Sequence[str], store: Path, *, kill_at: int | None = None, record: Path | None = None
+        self,
+        arguments: Sequence[str],
+        store: Path,
+        *,
+        kill_at: int | None = None,
+        record: Path | None = None,
+        file_bytes: int | None = None,
+        unprivileged: bool = False,
     ) -> int:
         """Start `pergamon ARGUMENTS`; its process id.
 
         Args:
             kill_at: the step, counted from 0, before which it kills itself.
             record: a file that gets a line for each step.
+            file_bytes: that a file may have at most, as if the disk were full then.
+            unprivileged: give up being the superuser, whom no permissions stop.
         """
-        job = {"arguments": list(arguments), "store": str(store.absolute()), "kill_at": kill_at}
+        job: dict[str, Any] = {"arguments": list(arguments), "store": str(store.absolute()), "kill_at": kill_at}
+        job |= {"file_bytes": file_bytes, "unprivileged": unprivileged}
         assert self._forker.stdin is not None
         print(json.dumps(job | {"record": record and str(record)}), file=self._forker.stdin, flush=True)
         return int(self._answer())
@@ -56,6 +68,8 @@ class Victims:
         assert self._forker.stdin is not None
         self._forker.stdin.close()
         self._forker.wait(30)
+        assert self._forker.stdout is not None
+        self._forker.stdout.close()
 
 
 def step_name(event: str, path: str) -> str:
@@ -88,6 +102,11 @@ def _run(job: dict[str, Any]) -> None:
     errors = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for descriptor in (1, 2):
         os.dup2(errors, descriptor)
+    if job["file_bytes"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_bytes"], job["file_bytes"]))
+    if job["unprivileged"] and os.geteuid() == 0:
+        os.setgid(_NOBODY)
+        os.setuid(_NOBODY)
     sys.argv = ["pergamon", *job["arguments"]]
     _watch(job["store"], job["kill_at"], job["record"])
     import_module(_COMMAND).main()

@@ -19,6 +19,9 @@ from retriever.client import open_store
 _SEARCHES = 3
 """Of each opening, as the generation may be superseded in between."""
 
+_PAUSE_S = 0.02
+"""Between openings."""
+
 
 def main() -> None:
     store, log = Path(sys.argv[1]), Path(sys.argv[2])
@@ -38,10 +41,11 @@ def main() -> None:
                             generation, seen = contents(retriever, mode)
                             lines.write(json.dumps({"generation": generation, "digest": digest(seen)}) + "\n")
             except NotFound:
-                time.sleep(0.02)
+                pass
             except PergamonError as error:
                 lines.write(json.dumps({"error": str(error)}) + "\n")
             lines.flush()
+            time.sleep(_PAUSE_S)
 
 
 if __name__ == "__main__":

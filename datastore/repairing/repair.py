@@ -7,9 +7,11 @@ themselves cannot be made anew: what cannot be read is reported, and dropped onl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -184,8 +186,9 @@ class _Repair:
         self._device = device
         self._open_encoder = cache(partial(open_query_encoder, manifest.encoder, encoder, device))
 
-    def look(self) -> tuple[dict[str, Remains], bool, bool]:
-        """(segment -> what is left of it, for those to be written anew; whether the template is, the rejects are)."""
+    def look(self) -> tuple[dict[str, Remains], bool, Mapping[str, Any]]:
+        """(segment -> what is left of it, for those to be written anew; whether the template is; changes of the
+        manifest to let go of what is for people alone)."""
         before, remains = self._before, {}
         for record in before.segments:
             damaged = self._damaged_parts(record)
@@ -199,17 +202,21 @@ class _Repair:
         template = before.template is not None and not self._whole(before.template)
         if template and before.template is not None:
             self._act(before.template.path, "trained anew on the exact vectors, and all codes with it")
-        rejects = before.rejects.file is not None and not self._whole(before.rejects.file)
-        if rejects and before.rejects.file is not None:
+        let_go: dict[str, Any] = {}
+        if before.rejects.file is not None and not self._whole(before.rejects.file):
             self._act(before.rejects.file.path, "removed: what it listed was no part of the datastore")
-        return remains, template, rejects
+            let_go["rejects"] = replace(before.rejects, file=None)
+        if before.log is not None and not self._whole(before.log):
+            self._act(before.log.path, "removed: it told of the build")
+            let_go["log"] = None
+        return remains, template, let_go
 
     def run(self) -> Manifest:
         before = self._before
-        remains, template, rejects = self.look()
+        remains, template, let_go = self.look()
         if template and self._findings.unrepaired:
             return before  # nothing sound can be trained on
-        if not (remains or template or rejects):
+        if not (remains or template or let_go):
             return before
         written: list[SegmentRecord] = []
         for record in before.segments:
@@ -228,8 +235,7 @@ class _Repair:
                     write_codes(self._store, before.index, trained, record)
             sealed = [seal_segment(self._store, record) for record in written]
             after = succeeding(before, segments=(*kept, *sealed))
-        if rejects:
-            after = replace(after, rejects=replace(before.rejects, file=None))
+        after = replace(after, **let_go)
         fsync_path(self._store / SEGMENTS_FOLDER)
         fsync_path(self._store)
         publish(self._store, after)

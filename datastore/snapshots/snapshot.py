@@ -76,7 +76,7 @@ def snapshot(store: Path, target: str, on_progress: OnProgress = lambda done, to
                 mend="choose another place, one for each datastore",
                 field="target",
             )
-        _refuse_foreign(place.names(), target)
+        _refuse_foreign(place.names(), target, manifest if before is None else before)
         there = {} if before is None else {record.path: record for record in before.files()}
         tally = _Tally(manifest, on_progress)
         for record in manifest.files():
@@ -114,9 +114,9 @@ def restore(target: str, store: Path, on_progress: OnProgress = lambda done, tot
             f"there is no snapshot at {target}: it has no {MANIFEST_NAME}",
             mend=f"make one: pergamon snapshot STORE {target}",
         )
-    _refuse_occupied(store)
+    _refuse_occupied(store, manifest)
     with storage_errors(store), write_lock(store):
-        _refuse_occupied(store)
+        _refuse_occupied(store, manifest)
         own = open_place(str(store))
         tally = _Tally(manifest, on_progress)
         for record in manifest.files():
@@ -182,8 +182,10 @@ def _snapshot_at(place: Place, target: str) -> tuple[Manifest | None, bytes]:
     return (None, b"") if data is None else (decode_manifest(Path(target, MANIFEST_NAME), data), data)
 
 
-def _refuse_foreign(names: set[str], where: str) -> None:
-    foreign = sorted(name for name in names if not _OURS.fullmatch(name))
+def _refuse_foreign(names: set[str], where: str, manifest: Manifest) -> None:
+    """Refuse what is neither of this generation, a part of it that was put there before, nor what every store has."""
+    own = {part for record in manifest.files() for part in (record.path.split("/")[0], f"{record.path}.tmp")}
+    foreign = sorted(name for name in names - own if not _OURS.fullmatch(name))
     if foreign:
         raise AlreadyExists(
             f"{where} holds {foreign[0]!r}, which no snapshot has",
@@ -192,11 +194,11 @@ def _refuse_foreign(names: set[str], where: str) -> None:
         )
 
 
-def _refuse_occupied(store: Path) -> None:
+def _refuse_occupied(store: Path, manifest: Manifest) -> None:
     if (store / MANIFEST_NAME).exists():
         raise AlreadyExists(
             f"{store} holds a datastore", mend="restore into another folder, or remove this one first", field="store"
         )
     if store.exists() and not store.is_dir():
         raise FailedPrecondition(f"{store} is not a folder", mend="restore into a new folder")
-    _refuse_foreign({path.name for path in store.iterdir()} if store.is_dir() else set(), str(store))
+    _refuse_foreign({path.name for path in store.iterdir()} if store.is_dir() else set(), str(store), manifest)
