@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 from datetime import datetime
+from typing import Any
 
 import zstandard
 
@@ -101,7 +102,7 @@ def arrow(*, stream: bool = True) -> bytes:
     return out.getvalue()
 
 
-def _table():  # type: ignore[no-untyped-def]
+def _table() -> Any:
     import pyarrow
 
     return pyarrow.table(

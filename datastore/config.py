@@ -24,16 +24,24 @@ class ChunkConfig:
     words: Annotated[int, Field(ge=0, le=1_000_000)] = 256
     """Words in a passage at most, for the chunker `words`; 0 keeps each document whole."""
     chunker: Literal["words", "tokens", "sentences", "structure"] = "words"
-    tokens: Annotated[int, Field(ge=8, le=1_000_000)] = 256
-    """The encoder's tokens in a passage's text at most, for the other chunkers."""
+    tokens: Annotated[int, Field(ge=8, le=1_000_000)] | None = None
+    """The encoder's tokens in a passage's text at most, for the other chunkers; None for 256."""
     overlap: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Words or tokens that a passage may have in common with the one before it; at most half of its size."""
 
+    @property
+    def size(self) -> int:
+        """In the chunker's own unit, words or tokens."""
+        return self.words if self.chunker == "words" else self.tokens or 256
+
     def __post_init__(self) -> None:
-        size = self.words if self.chunker == "words" else self.tokens
-        if 2 * self.overlap > size:
+        if self.chunker == "words" and self.tokens is not None:
+            raise ValueError("tokens are for the chunkers tokens, sentences and structure; the chunker is words")
+        if 2 * self.overlap > self.size:
             unit = "words" if self.chunker == "words" else "tokens"
-            raise ValueError(f"the overlap is {self.overlap}; of {size} {unit} at most {size // 2} can overlap")
+            raise ValueError(
+                f"the overlap is {self.overlap}; of {self.size} {unit} at most {self.size // 2} can overlap"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,12 @@ ONLY_IN = {
     "py3langid": {"datastore/cleaning/language.py"},
     "lark": {"datastore/filters/language.py", "datastore/filters/complaints.py"},
     "rocksdict": {"datastore/store/passages.py"},
+    "datasets": {"datastore/sources/hub.py"},
+    "fastwarc": {"datastore/sources/warc.py"},
+    "fsspec": {"datastore/sources/places.py"},
+    "pypdfium2": {"datastore/sources/pdf.py"},
+    "resiliparse": {"datastore/sources/html.py"},
+    "semantic_text_splitter": {"datastore/chunking/semantic.py"},
     "ray": {"datastore/tasks/on_ray.py"},
     "openai": {"rag/llm/openai_compatible.py"},
     "ir_measures": {"bench/retrieval.py"},
@@ -52,7 +58,14 @@ ONLY_IN = {
     "zvec": {"bench/ann/peers/zvec.py"},
     **{name: set[str]() for name in ("pickle", "marshal", "shelve", "joblib", "dill", "cloudpickle")},
 }
-HEAVY = {"torch", "transformers", "sentence_transformers", "faiss", "jpype", "openai", "matplotlib"}
+HEAVY = {"torch", "transformers", "sentence_transformers", "faiss", "jpype", "openai", "matplotlib"} | {
+    "datasets",
+    "fastwarc",
+    "fsspec",
+    "pypdfium2",
+    "resiliparse",
+    "semantic_text_splitter",
+}
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix()
     for room in [*ROOMS, "tests"]

@@ -37,6 +37,6 @@ def open_chunker(config: ChunkConfig, count_tokens: CountTokens) -> Chunker:
     spans, counts = BY_TOKENS[config.chunker], TokenCounts(count_tokens)
 
     def chunk(document: Document) -> Iterator[Passage]:
-        return to_passages(document, spans(document.text, counts, config.tokens, config.overlap))
+        return to_passages(document, spans(document.text, counts, config.size, config.overlap))
 
     return chunk

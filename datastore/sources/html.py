@@ -16,7 +16,7 @@ MAX_DEPTH = 256
 """Deeper pages come whole: telling main text from the rest takes time with the square of the depth."""
 _LEAST_SHARE = 0.05
 """Where less than this of a page's text looks like its main text, the guess is taken for wrong: all of it comes."""
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)[^>]*?(/?)>")
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)([^<>]*>)?")
 _LEAVES = frozenset(
     {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"}
     | {"p", "li", "dt", "dd", "tr", "td", "th", "option", "tbody", "thead"}
@@ -70,8 +70,8 @@ def _is_deep(html: str) -> bool:
         return False
     depth = 0
     for tag in _TAG.finditer(html):
-        closes, name, empty = tag.groups()
-        if empty or name.lower() in _LEAVES:
+        closes, name, rest = tag.groups("")
+        if rest.endswith("/>") or name.lower() in _LEAVES:
             continue
         depth = max(0, depth - 1) if closes else depth + 1
         if depth > MAX_DEPTH:

@@ -55,20 +55,13 @@ class ParquetFiles:
                 for group, count in zip(groups, rows, strict=True):
                     # Damage to one row group leaves the others readable.
                     with _damage(piece, rejects, number):
-                        yield from _read_group(file, group, number, piece, rejects, config)
+                        details = file.metadata.row_group(group)
+                        _refuse_bomb(details, group)
+                        batches = file.iter_batches(_rows_at_once(details), row_groups=[group], use_threads=False)
+                        yield from read_batches(batches, number, piece, rejects, config)
                     number += count
         except OSError as error:
             raise unreadable(piece.location, error) from error
-
-
-def _read_group(
-    file: Any, group: int, first: int, piece: Piece, rejects: Rejects, config: InputConfig
-) -> Iterator[Found]:
-    details = file.metadata.row_group(group)
-    _refuse_bomb(details, group)
-    for batch in file.iter_batches(_rows_at_once(details), row_groups=[group], use_threads=False):
-        yield from read_batches([batch], first, piece, rejects, config)
-        first += batch.num_rows
 
 
 @contextmanager

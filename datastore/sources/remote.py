@@ -47,7 +47,9 @@ def resolve_url(url: str) -> list[Piece]:
             field="input",
         ) from error
     if not listing:
-        raise NotFound(f"there is nothing at {url!r}", mend="check the URL, and who may list it", field="input")
+        raise NotFound(
+            f"there is nothing at {url!r}", mend="check the URL, the network, and who may read it", field="input"
+        )
     pieces = [_piece(details, base, url) for details in _chosen(listing, base)]
     if not pieces:
         raise InvalidArgument(

@@ -38,6 +38,10 @@ EXAMPLES = """
 
 `pergamon build --input corpus.jsonl.zst --store my.store --index-memory 2GiB`
 
+`pergamon build --input s3://corpora/web/ --store web.store --chunker structure --chunk-tokens 200`
+
+`pergamon build --input hf:allenai/c4:en@validation --store c4.store`
+
 `pergamon build --input crawl.jsonl.zst --store my.store --keep-language en --deduplicate near`
 
 `pergamon build --input crawl/ --store my.store --workers 8 --cache vectors/ --report report/`
@@ -67,6 +71,15 @@ class IndexKind(StrEnum):
     IVF_RABITQ = "ivf-rabitq"
 
 
+class Chunker(StrEnum):
+    """What `--chunker` takes."""
+
+    WORDS = "words"
+    TOKENS = "tokens"
+    SENTENCES = "sentences"
+    STRUCTURE = "structure"
+
+
 class Deduplicate(StrEnum):
     """What `--deduplicate` takes."""
 
@@ -89,7 +102,9 @@ _CACHE = typer.Option(None, "--cache", help="A folder that keeps vectors, so tha
 
 
 def build(
-    inputs: list[str] = typer.Option(..., "--input", help="A file, a folder or `pydoc:`; may be given more than once."),
+    inputs: list[str] = typer.Option(
+        ..., "--input", help="A file, a folder, a URL, `hf:NAME` or `pydoc:`; repeatable."
+    ),
     store: Path = typer.Option(..., "--store", help="The folder to make."),
     config: Path | None = typer.Option(None, "--config", help="A TOML file of settings; options override it."),
     encoder: str | None = typer.Option(
@@ -98,6 +113,16 @@ def build(
     chunk_words: int | None = typer.Option(
         None, "--chunk-words", help="Words in a passage at most (default 256); 0 keeps documents whole."
     ),
+    chunker: Chunker | None = typer.Option(None, "--chunker", help="What passages are made of (default words)."),
+    chunk_tokens: int | None = typer.Option(
+        None, "--chunk-tokens", help="The encoder's tokens in a passage at most, for the other chunkers (default 256)."
+    ),
+    chunk_overlap: int | None = typer.Option(
+        None, "--chunk-overlap", help="Words or tokens that a passage shares with the one before it (default 0)."
+    ),
+    text_field: str | None = typer.Option(None, "--text-field", help="Field or column of the text (default text)."),
+    id_field: str | None = typer.Option(None, "--id-field", help="Field or column of the id (default _id, else id)."),
+    title_field: str | None = typer.Option(None, "--title-field", help="Field or column of the title (default title)."),
     index: IndexKind | None = typer.Option(None, "--index", help="Kind of ANN index (default auto)."),
     index_memory: str | None = typer.Option(
         None, "--index-memory", help="Memory that the open index may take, as 2GiB; the index is chosen to fit."
@@ -142,12 +167,22 @@ def build(
     settings = load_config(
         config,
         {
-            "chunk": {"words": chunk_words},
+            "chunk": {
+                "words": chunk_words,
+                "chunker": chunker.value if chunker else None,
+                "tokens": chunk_tokens,
+                "overlap": chunk_overlap,
+            },
             "encoder": {"name": encoder, "query_prompt": query_prompt, "passage_prompt": passage_prompt},
             "index": {"kind": index.value if index else None, "memory": index_memory},
             "bm25": {"k1": bm25_k1, "b": bm25_b, "analyzer": analyzer},
             "segment": {"passages": segment_passages},
-            "input": {"max_rejected_share": max_rejected_share},
+            "input": {
+                "max_rejected_share": max_rejected_share,
+                "text_field": text_field,
+                "id_field": id_field,
+                "title_field": title_field,
+            },
             "clean": {
                 "language": {"keep": keep_language or None},
                 "duplicates": {"exact": True, "near": deduplicate is Deduplicate.NEAR} if deduplicate else {},

@@ -45,7 +45,8 @@ def minilm() -> Encoder:
 
 
 def chunker(name: str, size: int, overlap: int = 0) -> Chunker:
-    return open_chunker(ChunkConfig(words=size, chunker=name, tokens=size, overlap=overlap), count_parts)  # type: ignore[arg-type]
+    tokens = None if name == "words" else size
+    return open_chunker(ChunkConfig(words=size, chunker=name, tokens=tokens, overlap=overlap), count_parts)  # type: ignore[arg-type]
 
 
 def count_parts(texts: list[str]) -> list[int]:
@@ -169,7 +170,12 @@ def test_the_four_on_one_text() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_an_overlap_of_more_than_half_is_refused(name: str) -> None:
     with pytest.raises(InvalidArgument, match=r"the overlap is 33; of 64 .* at most 32 can overlap"):
-        load_config(None, {"chunk": {"chunker": name, "words": 64, "tokens": 64, "overlap": 33}})
+        load_config(None, {"chunk": {"chunker": name, "words" if name == "words" else "tokens": 64, "overlap": 33}})
+
+
+def test_tokens_without_a_chunker_that_counts_them_are_refused() -> None:
+    with pytest.raises(InvalidArgument, match="tokens are for the chunkers tokens, sentences and structure"):
+        load_config(None, {"chunk": {"tokens": 64}})
 
 
 def test_words_are_counted_once() -> None:

@@ -24,7 +24,7 @@ def read_ids(*inputs: Path | str) -> list[str]:
         (lambda f: [], InvalidArgument, "no input was given"),
         (lambda f: [""], InvalidArgument, "an input is empty"),
         (lambda f: [f / "absent"], NotFound, "there is no file or folder .*absent"),
-        (lambda f: [f / "data.parquet"], InvalidArgument, r"data\.parquet' cannot be read; wanted a folder, or a file"),
+        (lambda f: [f / "data.docx"], InvalidArgument, r"data\.docx' cannot be read; wanted a folder, or a file"),
         (lambda f: [f / "data.json.bz2"], InvalidArgument, r"data\.json\.bz2' cannot be read"),
         (lambda f: [f / "empty"], InvalidArgument, "the folder .*empty' holds no file ending in .jsonl"),
         (lambda f: [f / ("x" * 5000)], InvalidArgument, "cannot be read: File name too long"),
@@ -39,7 +39,7 @@ def test_a_wrong_input_is_refused_before_any_document(
     make: object, error: type[PergamonError], problem: str, tmp_path: Path
 ) -> None:
     assert callable(make)
-    for name in ("data.parquet", "data.json.bz2", "good.txt"):
+    for name in ("data.docx", "data.json.bz2", "good.txt"):
         (tmp_path / name).write_text("text")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "image.png").touch()

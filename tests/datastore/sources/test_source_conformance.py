@@ -12,9 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import zstandard
 
+from bench.fuzz_files import parquet, pdf, warc_record
 from datastore.config import InputConfig
 from datastore.sources.inputs import open_inputs
 from datastore.sources.rejects import Rejects
@@ -73,6 +76,30 @@ def write_mixture(folder: Path) -> None:
     write_texts(folder)
 
 
+def write_tables(folder: Path) -> None:
+    good = pyarrow.table({"id": ["g0", "g1", "g0", "b1"], "text": ["one", "two", "again", None]})
+    pyarrow.parquet.write_table(good, folder / "a.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"text": [7]}), folder / "b.parquet")
+    (folder / "c.parquet").write_bytes(parquet()[:-10])
+    with pyarrow.ipc.new_stream(folder / "d.arrow", good.schema) as writer:
+        writer.write_table(pyarrow.table({"id": ["h0"], "text": ["three"]}))
+    (folder / "e.arrow").write_bytes(b"ARROW1 and no more")
+
+
+def write_pages(folder: Path) -> None:
+    (folder / "a.html").write_bytes(b"<title>T</title><p>Words")
+    (folder / "b.html").write_bytes(b"<script>nothing</script>")
+    (folder / "c.html").write_bytes(b"x" * 6_000)
+    (folder / "a.pdf").write_bytes(pdf(("Words",)))
+    (folder / "b.pdf").write_bytes(pdf(("",)))
+    (folder / "c.pdf").write_bytes(b"%PDF")
+    records = [
+        warc_record("https://example.org/1", b"Words", "text/plain"),
+        warc_record("https://example.org/2", b"x" * 6_000),
+    ]
+    (folder / "a.warc").write_bytes(b"".join(records) + warc_record("https://example.org/3", b"cut off" * 9)[:-30])
+
+
 CASES = {
     "jsonl": Case(lambda f: void((f / "x.jsonl").write_bytes(jsonl())), ["x.jsonl"], GOOD_IDS, ONE_OF_EACH),
     "gzip": Case(
@@ -83,6 +110,18 @@ CASES = {
         ["x.jsonl.zst"],
         GOOD_IDS,
         ONE_OF_EACH,
+    ),
+    "dolma": Case(
+        lambda f: void((f / "x.json.gz").write_bytes(gzip.compress(jsonl()))), ["x.json.gz"], GOOD_IDS, ONE_OF_EACH
+    ),
+    "tables": Case(
+        write_tables, ["."], ["g0", "g1", "h0"], {"no text": 1, "wrong type": 1, "duplicate id": 1, "damaged file": 2}
+    ),
+    "pages": Case(
+        write_pages,
+        ["."],
+        ["a.html", "a.pdf", "https://example.org/1"],
+        {"no text": 2, "not PDF": 1, "too large": 2, "damaged record": 1},
     ),
     "beir": Case(write_beir, ["."], GOOD_IDS, ONE_OF_EACH),
     "texts": Case(write_texts, ["."], ["a.txt", "b/c.MD", "b.md"], {"not UTF-8": 1, "no text": 1, "too large": 1}),
