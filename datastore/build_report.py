@@ -61,6 +61,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     tokens = sum(segment.tokens for segment in segments)
     truncated = sum(segment.truncated_passages for segment in segments)
     size = sum(file.bytes for file in manifest.files())
+    masked = ", ".join(f"{kind} {count:,}" for kind, count in manifest.masked.items())
     return [
         ("documents", f"{manifest.documents:,}"),
         ("passages", f"{manifest.passages:,} in {len(segments)} segments"),
@@ -68,6 +69,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("tokens", f"{tokens:,}, {tokens / passages:.1f} in a passage"),
         ("passages longer than the encoder reads", f"{truncated:,} ({truncated / passages:.2%})"),
         ("records left out", f"{manifest.rejects.total:,}"),
+        *([("personal data masked", masked)] if masked else []),
         ("encoder", f"{manifest.encoder.name}, {manifest.encoder.dimension} dimensions"),
         ("index", f"{manifest.index.describe()}: {manifest.index.reason}"),
         ("size", f"{human_bytes(size)}, {size / passages:,.0f} bytes a passage"),

@@ -134,7 +134,7 @@ class RephrasedSettings:
 
     __pydantic_config__ = _STRICT
     min_cosine: Share = 0.85
-    min_shared_words: Share = 0.4
+    min_shared_words: Share = 0.5
     """Of a question's content words, that a sentence must have before the two are embedded; 0 embeds all."""
 
 
@@ -147,7 +147,7 @@ class ContaminationSettings:
     """Files: JSON Lines with `question` or `text` (also gzip, zstd; so BEIR's queries.jsonl), or plain lines (.txt)."""
     run_words: Annotated[int, Field(ge=2, le=1000)] = 13
     """A common run of so many words is contamination, whatever the question's length."""
-    run_share: Annotated[float, Field(gt=0, le=1)] = 0.7
+    run_share: Annotated[float, Field(gt=0, le=1)] = 0.6
     """So is one of this share of the question's words, and at least 6; and the whole question in any case."""
     min_words: Annotated[int, Field(ge=2, le=1000)] = 5
     """Shorter questions are not looked for: their words are in many texts."""
@@ -180,3 +180,8 @@ class CleanSettings:
     classifier: ClassifierSettings | None = None
     contamination: ContaminationSettings | None = None
     duplicates: DuplicateSettings | None = None
+
+    def files(self) -> list[str]:
+        """Paths of the files that documents are held against."""
+        models = [self.classifier.model] if self.classifier else []
+        return [*models, *(self.contamination.questions if self.contamination else ())]

@@ -70,8 +70,6 @@ def add(
 class Adder:
     """Adds to a datastore, time and again: encoder, template and the look-ups of ids stay open. For one thread.
 
-    Documents are cleaned one by one as in the build; duplicates of other texts are not looked for.
-
     Args:
         encoder: the store's, open or where to load it from; None takes it from where the build did.
         device: where passages are encoded and put into lists.
@@ -82,13 +80,15 @@ class Adder:
 
     def __init__(self, store: Path, *, encoder: Encoder | str | None = None, device: DeviceChoice = AUTO) -> None:
         check_device(device)
-        wanted = read_manifest(store).encoder
+        manifest = read_manifest(store)
+        wanted = manifest.encoder
         if isinstance(encoder, str) or encoder is None:
             encoder = open_query_encoder(wanted, encoder, device)
         wanted.require_same(encoder.fingerprint, "the encoder")
         self._store = store
         self._encoder = encoder
         self._device = device
+        self._cleaner = Cleaner(manifest.config.clean, encoder.encode_queries)
         self._opened = OpenPassages(store)
         self._template: tuple[tuple[IndexSpec, FileRecord | None], Template] | None = None
 
@@ -97,7 +97,8 @@ class Adder:
     ) -> Addition:
         """Add the documents of `inputs` in one generation; when this returns, searches that begin find them.
 
-        Segments are merged where too many are small (`datastore.keeping.policy`).
+        Documents are cleaned one by one as in the build; duplicates of other texts are not looked for. Segments are
+        merged where too many are small (`datastore.keeping.policy`).
 
         Args:
             replace_known: a document whose id the datastore has takes its place; otherwise it is left out, and counted.
@@ -110,7 +111,10 @@ class Adder:
         """
         with writing(self._store) as manifest:
             manifest.encoder.require_same(self._encoder.fingerprint, "the encoder")
-            adding = _Adding(self._store, manifest, self._encoder, self._template_of(manifest), on_progress)
+            template = self._template_of(manifest)
+            adding = _Adding(
+                self._store, manifest, self._encoder, template, cleaner=self._cleaner, on_progress=on_progress
+            )
             return adding.run(inputs, self._opened, replace_known=replace_known)
 
     def _template_of(self, manifest: Manifest) -> Template:
@@ -159,7 +163,14 @@ class _Adding:
     """One addition, under the write lock."""
 
     def __init__(
-        self, store: Path, manifest: Manifest, encoder: Encoder, template: Template, on_progress: OnProgress
+        self,
+        store: Path,
+        manifest: Manifest,
+        encoder: Encoder,
+        template: Template,
+        *,
+        cleaner: Cleaner,
+        on_progress: OnProgress,
     ) -> None:
         self._store = store
         self._manifest = manifest
@@ -168,7 +179,7 @@ class _Adding:
         self._encoder = encoder
         self._template = template
         self._on_progress = on_progress
-        self._cleaner = Cleaner(manifest.config.clean, encoder.encode_queries)
+        self._cleaner = cleaner
         self._tags: Counter[str] = Counter()
         """Of the document that was masked last."""
         self._masked = Counter(manifest.masked)

@@ -42,6 +42,8 @@ class BuildPlan:
     """Program and version: another may read, chunk or encode otherwise."""
     inputs: tuple[str, ...]
     files: tuple[InputFile, ...]
+    cleaning_files: tuple[InputFile, ...]
+    """What documents are held against: questions, a classifier."""
     config: BuildConfig
     encoder: EncoderFingerprint
     folder: str
@@ -70,6 +72,7 @@ def make_plan(inputs: Sequence[str], config: BuildConfig, encoder: EncoderFinger
         writer=our_name(),
         inputs=tuple(inputs),
         files=tuple(InputFile(piece.location, piece.size, _modified_ns(piece.location)) for piece in whole),
+        cleaning_files=tuple(_file(path) for path in config.clean.files()),
         config=config,
         encoder=encoder,
         folder=str(Path.cwd()),
@@ -119,7 +122,7 @@ def difference(begun: BuildPlan, wanted: BuildPlan) -> str:
         old, new = getattr(begun, field.name), getattr(wanted, field.name)
         if field.name in _RUN_FIELDS or old == new:
             continue
-        if field.name == "files":
+        if field.name in {"files", "cleaning_files"}:
             changed = sorted({file.location for file in set(old) ^ set(new)})
             return f"the input has changed since: {changed[0]}" + (f" and {len(changed) - 1} more" * (len(changed) > 1))
         if field.name in {"config", "encoder"}:
@@ -136,6 +139,10 @@ def _first_difference(old: dict[str, Any], new: dict[str, Any], path: str = "") 
         if value != new[key]:
             return f"{path}{key} = {value!r}", f"{path}{key} = {new[key]!r}"
     raise AssertionError("they are equal")
+
+
+def _file(path: str) -> InputFile:
+    return InputFile(path, Path(path).stat().st_size, _modified_ns(path))
 
 
 def _modified_ns(location: str) -> int:

@@ -63,7 +63,7 @@ def rejects(store: Path, name: str = "rejects-1.jsonl") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (store / name).read_text().splitlines()]
 
 
-@pytest.mark.parametrize("task_bytes", [1, 300, None])
+@pytest.mark.parametrize("task_bytes", [1, None])
 def test_a_build_leaves_out_what_it_should_in_any_tasks(config: Config, tmp_path: Path, task_bytes: int | None) -> None:
     settings = config(clean=CLEAN, input={"task_bytes": task_bytes})
     manifest = build(["in.jsonl"], tmp_path / "store", settings)
@@ -99,6 +99,24 @@ def test_the_first_stays_unless_its_id_was_taken(config: Config, tmp_path: Path)
     manifest = build(["in.jsonl"], tmp_path / "store", settings)
     assert texts_of(tmp_path / "store") == {"a": "Some text of its own", "b": BASE}
     assert manifest.rejects.by_reason == {"duplicate id": 1, "exact duplicate": 1}
+
+
+def test_a_build_is_not_gone_on_with_for_other_questions(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr("datastore.build.write_template", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build(["in.jsonl"], tmp_path / "store", config(clean=CLEAN))
+    Path("questions.txt").write_text("Who would extend the harbour wall by forty metres?\n")
+    notes: list[str] = []
+    manifest = build(["in.jsonl"], tmp_path / "store", config(clean=CLEAN), on_note=notes.append)
+    assert "questions.txt" in notes[0]
+    assert manifest.rejects.by_reason == {"contaminated": 3, "language": 1}
+    assert "quiz" in texts_of(tmp_path / "store")
 
 
 def test_an_input_that_is_cleaned_away(config: Config, tmp_path: Path) -> None:

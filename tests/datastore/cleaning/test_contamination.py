@@ -56,7 +56,7 @@ def test_a_short_question_must_be_there_whole_or_by_its_share() -> None:
     assert detail(part, RUNS) == ""
     assert "6 words in a row" in detail(part, ContaminationSettings(questions=("q",), min_jaccard=0))
     assert detail(around("is the sign of peace"), ContaminationSettings(questions=("q",), min_jaccard=0)) == "", (
-        "5 of 7 words are more than 0.7, but may be said of anything"
+        "5 of 7 words are more than its share, but may be said of anything"
     )
 
 
