@@ -91,11 +91,16 @@ def _timed(retriever: Retriever, request: SearchRequest) -> float:
 
 
 @contextmanager
-def served(store: Path, shards: int) -> Iterator[str]:
-    """A router over `shards` servers of a store, each a process of its own; gives `grpc://host:port`."""
+def served(store: Path, shards: int, *options: str) -> Iterator[str]:
+    """A router over `shards` servers of a store, each a process of its own; gives `grpc://host:port`.
+
+    Args:
+        options: of `pergamon serve`.
+    """
     with ExitStack() as stack:
         addresses = [
-            stack.enter_context(_server("serve", str(store), "--shard", f"{index}/{shards}")) for index in range(shards)
+            stack.enter_context(_server("serve", str(store), "--shard", f"{index}/{shards}", *options))
+            for index in range(shards)
         ]
         plain = ",".join(address.removeprefix("grpc://") for address in addresses)
         yield stack.enter_context(_server("route", "--shards", plain))
@@ -105,8 +110,8 @@ def served(store: Path, shards: int) -> Iterator[str]:
 def _server(*arguments: str) -> Iterator[str]:
     command = [sys.executable, "-m", "pergamon.cli", *arguments, "--listen", "127.0.0.1:0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 (our own command)
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         address = process.stdout.readline().strip()  # printed when it serves; nothing if it failed
         if not address:
             status = process.wait()
@@ -119,3 +124,4 @@ def _server(*arguments: str) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        process.stdout.close()

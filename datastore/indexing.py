@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ann import index
-from datastore.ann.index import Template, train_template
+from datastore.ann.index import Template, load_template, train_template
 from datastore.ann.spec import IndexSpec
-from datastore.devices import DeviceChoice
+from datastore.devices import CPU, DeviceChoice
+from datastore.store.checksums import check_file
 from datastore.store.durable import fsync_path
-from datastore.store.manifest import SegmentRecord
+from datastore.store.manifest import Manifest, SegmentRecord
 from datastore.store.segment import SEGMENTS_FOLDER, VECTORS
 from datastore.store.vectors import VectorFile
 
@@ -34,6 +35,14 @@ def write_template(
     return path
 
 
+def open_template(store: Path, manifest: Manifest, device: DeviceChoice = CPU) -> Template:
+    """The datastore's own template; DataLoss unless its file is what was written."""
+    if manifest.template is None:
+        return load_template(manifest.index, None, device)
+    check_file(store, manifest.template)
+    return load_template(manifest.index, store / manifest.template.path, device)
+
+
 def write_codes(store: Path, spec: IndexSpec, template: Template, record: SegmentRecord) -> None:
     """Put the vectors of a segment into the lists of `template`, and write its codes."""
     folder = store / SEGMENTS_FOLDER / record.segment_id
@@ -51,6 +60,6 @@ def _training_sample(store: Path, spec: IndexSpec, records: Sequence[SegmentReco
         path = store / SEGMENTS_FOLDER / record.segment_id / VECTORS
         with VectorFile(path, record.passages, spec.dimension) as vectors:
             first, end = np.searchsorted(chosen, [start, start + record.passages])
-            sample[first:end] = vectors.matrix[chosen[first:end] - start]
+            sample[first:end] = vectors.read(chosen[first:end] - start)
         start += record.passages
     return sample

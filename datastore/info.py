@@ -13,11 +13,15 @@ from datastore.ann.operating_curve import OperatingCurve
 from datastore.ann.spec import CODES_NAMES, FLAT_MAX_PASSAGES
 from datastore.encoders.fingerprint import EncoderFingerprint
 from datastore.store.manifest import Manifest, read_manifest
-from datastore.store.segment import BM25, COLUMNS, PASSAGES, SEGMENTS_FOLDER, VECTORS
+from datastore.store.segment import BM25, COLUMNS, PASSAGES, SEGMENTS_FOLDER, VECTORS, VECTORS_SUMS
 
-_PARTS = {PASSAGES: "passages", VECTORS: "vectors", COLUMNS: "columns", BM25: "bm25"} | dict.fromkeys(
-    CODES_NAMES, "index"
-)
+_PARTS = {
+    PASSAGES: "passages",
+    VECTORS: "vectors",
+    VECTORS_SUMS: "vectors",
+    COLUMNS: "columns",
+    BM25: "bm25",
+} | dict.fromkeys(CODES_NAMES, "index")
 """Entry of a segment's folder -> what its bytes are counted as."""
 
 

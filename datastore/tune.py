@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datastore.ann.index import load_template
 from datastore.ann.operating_curve import OperatingCurve
 from datastore.ann.spec import IndexSpec
 from datastore.ann.sweep import OnProgress, OpenIndex, Sample, measure_curves
 from datastore.encoders.registry import Encoder, open_query_encoder
 from datastore.errors import InvalidArgument
 from datastore.filters.survivors import Survivors, joined
+from datastore.indexing import open_template
 from datastore.store.deletions import read_live
 from datastore.store.exact import ExactVectors
 from datastore.store.generations import writing
@@ -129,7 +129,7 @@ def measure(
                 mend="pass a smaller k",
                 field="k",
             )
-        template = load_template(spec, store / manifest.template.path if manifest.template else None)
+        template = open_template(store, manifest)
         index = template.open([folder / spec.codes_name for folder in folders], files)
         asked = _sample_passages(files, spec, options, live) if sample is None else sample
         return OperatingCurve(

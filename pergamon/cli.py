@@ -9,7 +9,7 @@ from importlib.metadata import version
 import typer
 
 from datastore.errors import PergamonError
-from pergamon.commands import ask, benchmark, build, evaluate, inspect, keep, plan, search, serve, tune
+from pergamon.commands import ask, benchmark, build, care, evaluate, exchange, inspect, keep, plan, search, serve, tune
 
 EXIT_FAILED = 1
 
@@ -31,6 +31,11 @@ app.command("info", epilog=inspect.INFO_EXAMPLES)(inspect.info)
 app.command("verify", epilog=inspect.VERIFY_EXAMPLES)(inspect.verify)
 app.command("plan", epilog=plan.EXAMPLES)(plan.plan)
 app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
+app.command("repair", epilog=care.REPAIR_EXAMPLES)(care.repair)
+app.command("snapshot", epilog=care.SNAPSHOT_EXAMPLES)(care.snapshot)
+app.command("restore", epilog=care.RESTORE_EXAMPLES)(care.restore)
+app.command("export", epilog=exchange.EXPORT_EXAMPLES)(exchange.export)
+app.command("import", epilog=exchange.IMPORT_EXAMPLES)(exchange.import_)
 app.command("search", epilog=search.EXAMPLES)(search.search)
 app.command("serve", epilog=serve.SERVE_EXAMPLES)(serve.serve)
 app.command("route", epilog=serve.ROUTE_EXAMPLES)(serve.route)

@@ -227,6 +227,8 @@ class DatastoreInfo:
     encoder: str
     index: str
     shards_total: int
+    refresh_error: str = ""
+    """Why a newer generation of the datastore does not answer; empty if nothing is wrong."""
 
 
 class Retriever(Protocol):

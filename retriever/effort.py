@@ -31,7 +31,7 @@ def effort(manifest: Manifest, query: DenseQuery, k: int) -> tuple[int | None, i
     if curve is None:
         raise FailedPrecondition(
             f"recall is {query.recall:g}; it was not measured what that takes on this datastore",
-            mend="run pergamon tune STORE, then start its servers again; or choose nprobe and candidate_depth yourself",
+            mend="run pergamon tune STORE; or choose nprobe and candidate_depth yourself",
             field="recall",
         )
     setting = curve.setting(k, query.recall)

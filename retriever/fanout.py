@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
 
-from datastore.errors import (
-    DeadlineExceeded,
-    FailedPrecondition,
-    PergamonError,
-    ResourceExhausted,
-    Unavailable,
-)
+from datastore.errors import DeadlineExceeded, FailedPrecondition, PergamonError, Unavailable
 from retriever.api import Coverage
-from retriever.shard import Shard, ShardInfo, ShardResult
+from retriever.membership import TOLERATED, Membership
+from retriever.shard import Shard, ShardInfo, ShardResult, is_not_held
 
 Answer = TypeVar("Answer")
 
 _SHARD_SHARE = 0.7
 """Of the time left, what a shard may take: the rest is for an answer without it."""
 
-_ONE_DATASTORE = "route to shards of one datastore, with the same N in --shard I/N; restart the router for a new one"
+_PAUSE_S = 0.05
+"""Before a shard that has fallen behind is asked again."""
 
-_TOLERATED = (Unavailable, DeadlineExceeded, ResourceExhausted)
-"""What one shard may fail with while the others' answer still stands. Anything else is the caller's to know."""
+
+class Moved(Exception):
+    """The shards have gone on to other generations during a request, which is then to be asked again."""
 
 
 class Deadline:
@@ -47,87 +43,9 @@ class Deadline:
             )
         return _SHARD_SHARE * remaining
 
-
-class Membership:
-    """The shards that make up a datastore, and what is known of each; thread-safe.
-
-    The first shard that answers says which datastore it is, for good: what queries are encoded with goes with it. A
-    shard that cannot be reached is asked again by the next query that needs it.
-    """
-
-    def __init__(self, shards: Sequence[Shard]) -> None:
-        self.shards = tuple(shards)
-        self._first: tuple[Shard, ShardInfo] | None = None
-        self._infos: dict[Shard, ShardInfo] = {}
-        self._lock = threading.Lock()
-
-    def info(self, shard: Shard, timeout_s: float | None = None) -> ShardInfo:
-        """What `shard` holds; FailedPrecondition if it does not fit to the shards known."""
-        known = self._infos.get(shard)
-        if known is not None:
-            return known
-        info = shard.describe(timeout_s)
-        with self._lock:
-            self._first = self._first or (shard, info)
-            _require_same_datastore(shard, info, *self._first)
-            for other, other_info in self._infos.items():
-                if other is not shard and other_info.shard_index == info.shard_index:
-                    raise FailedPrecondition(
-                        f"{shard.name} and {other.name} both serve shard {info.shard_index}/{info.shard_count}",
-                        mend="give each shard's address once",
-                    )
-            self._infos[shard] = info
-        return info
-
-    def require_same(self, shard: Shard, result: ShardResult) -> None:
-        """Raise FailedPrecondition if `shard` answered as another than it was: a server started with other data."""
-        known = self._infos.get(shard)
-        seen = (result.datastore_id, result.shard_index, result.shard_count)
-        if known is not None and seen != (known.datastore_id, known.shard_index, known.shard_count):
-            self.forget(shard)
-            raise FailedPrecondition(
-                f"{shard.name} serves shard {result.shard_index}/{result.shard_count} of datastore "
-                f"{result.datastore_id}, and before {known.shard_index}/{known.shard_count} of {known.datastore_id}",
-                mend=_ONE_DATASTORE,
-            )
-
-    def forget(self, shard: Shard) -> None:
-        """After a failure: what comes back at that address may hold something else."""
-        with self._lock:
-            self._infos.pop(shard, None)
-
-    def any_info(self) -> ShardInfo:
-        """What any shard says of the whole datastore; the last failure if none is known and none answers."""
-        with self._lock:
-            known = next(iter(self._infos.values()), None)
-        if known is not None:
-            return known
-        failure: PergamonError | None = None
-        for shard in self.shards:
-            try:
-                return self.info(shard)
-            except _TOLERATED as error:
-                failure = error
-        assert failure is not None
-        raise failure
-
-    def every(self, holds: Callable[[ShardInfo], bool]) -> bool:
-        """Whether all shards are known, and something holds for each."""
-        with self._lock:
-            return len(self._infos) == len(self.shards) and all(map(holds, self._infos.values()))
-
-    def close(self) -> None:
-        for shard in self.shards:
-            shard.close()
-
-
-def _require_same_datastore(shard: Shard, info: ShardInfo, other: Shard, other_info: ShardInfo) -> None:
-    if info.datastore_id != other_info.datastore_id or info.shard_count != other_info.shard_count:
-        raise FailedPrecondition(
-            f"{shard.name} serves shard {info.shard_index}/{info.shard_count} of datastore {info.datastore_id}, "
-            f"{other.name} {other_info.shard_index}/{other_info.shard_count} of {other_info.datastore_id}",
-            mend=_ONE_DATASTORE,
-        )
+    def allows(self, seconds: float) -> bool:
+        """Whether so much time is left, with as much again for an answer."""
+        return self._end is None or time.monotonic() + 2 * seconds < self._end
 
 
 class Calls:
@@ -135,6 +53,9 @@ class Calls:
 
     A shard that fails one call with an error that the others' answers survive takes no part in the rest of the request,
     and its earlier answers do not count: an answer rests on `coverage().shards_ok` shards, whole.
+
+    All answer from one generation: with one shard that of its first answer, with several the newest that all hold. Any
+    call may raise `Moved`: then the request begins anew, with new `Calls`.
     """
 
     def __init__(self, pools: Mapping[Shard, Executor], membership: Membership, deadline: Deadline) -> None:
@@ -143,18 +64,53 @@ class Calls:
         self._deadline = deadline
         self._infos: dict[Shard, ShardInfo] = {}
         self._failures: dict[Shard, PergamonError] = {}
-        self._generations: dict[Shard, int] = {}
-        self._searched: dict[Shard, int] = {}
+        self.generation: int | None = None
+        """What to ask each shard for."""
+        self._settled: set[Shard] = set()
+        self._results: dict[Shard, ShardResult] = {}
         self._owners: dict[str, Shard] = {}
 
     @property
     def shard_count(self) -> int:
         return len(self._membership.shards)
 
-    @property
-    def generation(self) -> int:
-        """Of the answers that count."""
-        return max((g for shard, g in self._generations.items() if self.is_ok(shard)), default=0)
+    def settle(self, *, anew: bool = False) -> None:
+        """Choose the generation, asking the shards of which it is not known what they hold; with `anew`, all.
+
+        A shard that has long fallen behind the others does not count as answering.
+        """
+        shards = self._membership.shards
+        if len(shards) == 1:
+            return
+        if anew:
+            for shard in shards:
+                self._membership.forget(shard)
+        known = {shard: info for shard in shards if (info := self._membership.known(shard)) is not None}
+        self.each(lambda shard, _: None, among=[shard for shard in shards if shard not in known])
+        self._infos.update(known)
+        infos = {shard: info for shard, info in self._infos.items() if self.is_ok(shard)}
+        generation, common = self._membership.common_generation(infos)
+        if not common:
+            self._leave_behind([s for s, info in infos.items() if generation not in info.held], generation)
+        self.generation = generation
+        self._settled = {shard for shard in infos if self.is_ok(shard)}
+
+    def _leave_behind(self, shards: Sequence[Shard], generation: int) -> None:
+        """Go on without shards that do not hold this generation, unless one of them soon might."""
+        if any(map(self._membership.may_catch_up, shards)) and self._deadline.allows(_PAUSE_S):
+            time.sleep(_PAUSE_S)
+            for shard in shards:
+                self._membership.forget(shard)
+            raise Moved
+        for shard in shards:
+            held = self._infos[shard].held
+            self._fail(
+                shard,
+                Unavailable(
+                    f"{shard.name} holds generation {', '.join(map(str, held))}, and others answer from {generation}",
+                    mend="look for the reason in its log; it takes part again when it has loaded that generation",
+                ),
+            )
 
     def is_ok(self, shard: Shard) -> bool:
         return shard not in self._failures
@@ -180,7 +136,7 @@ class Calls:
         answers: dict[Shard, Answer] = {}
         try:
             answers[last] = self._call(last, call)
-        except _TOLERATED as error:
+        except TOLERATED as error:
             self._fail(last, error)
         for shard, future in started.items():
             try:
@@ -192,7 +148,7 @@ class Calls:
                     shard,
                     DeadlineExceeded(f"{shard.name} did not answer in time", mend="allow more time, or ask for less"),
                 )
-            except _TOLERATED as error:
+            except TOLERATED as error:
                 self._fail(shard, error)
         return {shard: answers[shard] for shard in shards if shard in answers}
 
@@ -201,7 +157,9 @@ class Calls:
 
         Raises:
             FailedPrecondition: a shard has become one of another datastore, or another shard.
+            Moved: there is a newer generation that all of them hold.
         """
+        self._require_newest(results)
         newest = max((result.generation for result in results.values()), default=0)
         for shard, result in results.items():
             self._membership.require_same(shard, result)
@@ -213,22 +171,33 @@ class Calls:
                         mend="wait until every shard has loaded the new generation",
                     ),
                 )
-            self._generations[shard] = result.generation
-            self._searched[shard] = result.passages_searched
+            self._results[shard] = result
             for candidates in (result.dense, result.bm25):
                 self._owners.update({candidate.segment: shard for candidate in candidates})
+        self.generation = newest
+        self._membership.answered(newest)
+
+    def _require_newest(self, results: Mapping[Shard, ShardResult]) -> None:
+        """What a shard holds is learnt from its answers, too."""
+        for shard, result in results.items():
+            if result.held != self._infos[shard].held:
+                self._membership.forget(shard)
+        if self.generation is not None and self._settled == set(results):
+            common = set.intersection(*(set(result.held) for result in results.values()))
+            if max(common, default=0) > self.generation:
+                raise Moved
 
     def coverage(self) -> Coverage:
         ok = [shard for shard in self._membership.shards if self.is_ok(shard)]
-        info = self._infos[ok[0]]
+        info, answered = self._infos[ok[0]], [self._results[shard] for shard in ok if shard in self._results]
         failures = {shard.name: str(error) for shard, error in self._failures.items()}
         for index in self._absent(info.shard_count):
             failures[f"shard {index}/{info.shard_count}"] = "no address of it was given"
         return Coverage(
             shards_total=info.shard_count,
             shards_ok=len(ok),
-            passages_total=info.passages_total,
-            passages_searched=sum(self._searched.get(shard, 0) for shard in ok),
+            passages_total=max((result.passages_total for result in answered), default=0) or info.passages_total,
+            passages_searched=sum(result.passages_searched for result in answered),
             failures=failures,
         )
 
@@ -254,7 +223,13 @@ class Calls:
 
     def _call(self, shard: Shard, call: Callable[[Shard, float | None], Answer]) -> Answer:
         self._infos[shard] = self._membership.info(shard, self._deadline.for_shard_s())
-        return call(shard, self._deadline.for_shard_s())
+        try:
+            return call(shard, self._deadline.for_shard_s())
+        except FailedPrecondition as error:
+            if not is_not_held(error):
+                raise
+            self._membership.forget(shard)
+            raise Moved from None
 
     def _fail(self, shard: Shard, error: PergamonError) -> None:
         self._failures.setdefault(shard, error)

@@ -1,4 +1,4 @@
-"""A shard that answers from the segments of a store in this process."""
+"""A shard that answers from the segments of one generation of a store, in this process."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from datastore.errors import InvalidArgument, NotFound
 from datastore.filters.language import parse
 from datastore.filters.predicate import Predicate
 from datastore.filters.survivors import joined
+from datastore.store.manifest import Manifest
 from datastore.store.reader import StoreReader
 from retriever.api import Fusion
 from retriever.batching import Batcher
@@ -25,7 +26,7 @@ from retriever.dense import DEFAULT_CANDIDATE_DEPTH, DenseSearch, Found
 from retriever.effort import effort
 from retriever.filtered import Accepted
 from retriever.fusion import rank
-from retriever.shard import Bm25Query, Candidate, DenseQuery, ShardInfo, ShardQuery, ShardResult
+from retriever.shard import Bm25Query, Candidate, DenseQuery, ShardInfo, ShardQuery, ShardResult, not_held
 
 _WARM_UP_WORDS = 12
 
@@ -37,17 +38,28 @@ _DenseKey = tuple[int, int | None, int | None, Predicate | None]
 
 
 class LocalShard:
-    """Implements `retriever.shard.Shard` over a store, or over one shard of it.
+    """Implements `retriever.shard.Shard` over the generation that a store, or one shard of it, has when it is opened.
 
     Args:
         device: where its codes are searched.
+        previous: of another generation, to share what both have; `join_all`: but join the codes of all segments anew.
     """
 
-    def __init__(self, store: Path, shard: tuple[int, int] = (0, 1), device: DeviceChoice = CPU) -> None:
-        self._reader = StoreReader(store, shard, device)
+    def __init__(
+        self,
+        store: Path,
+        shard: tuple[int, int] = (0, 1),
+        device: DeviceChoice = CPU,
+        *,
+        previous: LocalShard | None = None,
+        join_all: bool = False,
+    ) -> None:
+        before = None if previous is None else previous._reader
+        self._reader: StoreReader = StoreReader(store, shard, device, previous=before, join_all=join_all)
         self._positions = {segment.segment_id: i for i, segment in enumerate(self._reader.segments)}
         rows = [segment.vectors.rows for segment in self._reader.segments]
         self._passages = self._reader.live_passages
+        self._passages_total = self._reader.manifest.passages
         self._bases = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         """Of each segment's first row, where rows count on from segment to segment."""
         self._dense = DenseSearch(self._reader)
@@ -59,11 +71,31 @@ class LocalShard:
         index, count = self._reader.shard
         return str(self._reader.path) if count == 1 else f"{self._reader.path} {index}/{count}"
 
-    def describe(self, timeout_s: float | None = None) -> ShardInfo:
+    @property
+    def manifest(self) -> Manifest:
+        return self._reader.manifest
+
+    @property
+    def generation(self) -> int:
+        return self._reader.manifest.generation
+
+    @property
+    def tail_share(self) -> float:
+        """Passages whose codes lie beside those that are joined, to those."""
+        first, *rest = (group.rows for group in self._reader.groups)
+        return sum(rest) / max(1, first)
+
+    def _require(self, generation: int | None) -> None:
+        if generation not in (None, self.generation):
+            raise not_held(self.name, generation, (self.generation,))
+
+    def describe(self, timeout_s: float | None = None, generation: int | None = None) -> ShardInfo:
+        self._require(generation)
         manifest = self._reader.manifest
         return ShardInfo(
             datastore_id=manifest.datastore_id,
             generation=manifest.generation,
+            generations=(manifest.generation,),
             shard_index=self._reader.shard[0],
             shard_count=self._reader.shard[1],
             passages=self._passages,
@@ -85,26 +117,37 @@ class LocalShard:
         if self._passages and seconds > 0:  # loads the filters' parser
             self.search(ShardQuery(1, bm25=Bm25Query("warm"), where="document_id is null"))
         while self._passages and time.monotonic() < end:
-            segment = self._reader.segments[generator.integers(len(self._reader.segments))]
-            if not segment.live.count:
-                continue
-            row = segment.live.rows[generator.integers(segment.live.count, size=1)]
-            text = " ".join(segment.passages.get(row.tolist())[0].indexed_text.split()[:_WARM_UP_WORDS])
-            _, statistics = self.bm25_statistics(text)
-            vector = segment.vectors.read(row)[0]
-            self.search(ShardQuery(DEFAULT_CANDIDATE_DEPTH, DenseQuery(vector), Bm25Query(text, statistics)))
+            self._try_segment(int(generator.integers(len(self._reader.segments))), generator)
+
+    def try_out(self) -> None:
+        """Search once for what a passage of the newest segment begins with: what is damaged there may show."""
+        if self._passages:
+            self._try_segment(-1, np.random.default_rng(0))
+
+    def _try_segment(self, position: int, generator: np.random.Generator) -> None:
+        segment = self._reader.segments[position]
+        if not segment.live.count:
+            return
+        row = segment.live.rows[generator.integers(segment.live.count, size=1)]
+        text = " ".join(segment.passages.get(row.tolist())[0].indexed_text.split()[:_WARM_UP_WORDS])
+        _, statistics = self.bm25_statistics(text)
+        vector = segment.vectors.read(row)[0]
+        self.search(ShardQuery(DEFAULT_CANDIDATE_DEPTH, DenseQuery(vector), Bm25Query(text, statistics)))
 
     def search(self, query: ShardQuery) -> ShardResult:
+        self._require(query.generation)
         where = None if query.where is None else parse(query.where)
         dense = None if query.dense is None else self._search_dense(query.dense, query.k, where)
         bm25 = None if query.bm25 is None else self._search_bm25(query.bm25, query.k, where)
         best = rank(dense, bm25, Fusion())[: query.passages] if query.passages else ()
         return ShardResult(
             datastore_id=self._reader.manifest.datastore_id,
-            generation=self._reader.manifest.generation,
+            generation=self.generation,
+            generations=(self.generation,),
             shard_index=self._reader.shard[0],
             shard_count=self._reader.shard[1],
             passages_searched=self._passages,
+            passages_total=self._passages_total,
             dense=dense or (),
             bm25=bm25 or (),
             passages=tuple(self.fetch([(ranked.candidate.segment, ranked.candidate.row) for ranked in best])),
@@ -138,10 +181,13 @@ class LocalShard:
             accepted=None if where is None else self._accepted(where),
         )
 
-    def bm25_statistics(self, text: str, timeout_s: float | None = None) -> tuple[int, Bm25Statistics]:
+    def bm25_statistics(
+        self, text: str, timeout_s: float | None = None, generation: int | None = None
+    ) -> tuple[int, Bm25Statistics]:
+        self._require(generation)
         index = self._reader.bm25
         statistics = index.statistics(text) if index is not None else Bm25Statistics(0, 0, {})
-        return self._reader.manifest.generation, statistics
+        return self.generation, statistics
 
     def _search_bm25(self, query: Bm25Query, k: int, where: Predicate | None) -> tuple[Candidate, ...]:
         settings = self._reader.manifest.config.bm25
@@ -192,14 +238,20 @@ class LocalShard:
         found.sort(key=lambda candidate: (-candidate.score, candidate.document_id, candidate.chunk_index))
         return tuple(found[:k])
 
-    def fetch(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> list[Passage]:
+    def fetch(
+        self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None, generation: int | None = None
+    ) -> list[Passage]:
+        self._require(generation)
         found: dict[int, Passage] = {}
         for position, places in self._places(rows).items():
             passages = self._reader.segments[position].passages.get([rows[place][1] for place in places])
             found.update(zip(places, passages, strict=True))
         return [found[place] for place in range(len(rows))]
 
-    def fetch_vectors(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> NDArray[np.float32]:
+    def fetch_vectors(
+        self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None, generation: int | None = None
+    ) -> NDArray[np.float32]:
+        self._require(generation)
         vectors = np.empty((len(rows), self._reader.manifest.encoder.dimension), np.float32)
         for position, places in self._places(rows).items():
             wanted = np.array([rows[place][1] for place in places])
@@ -232,7 +284,10 @@ class LocalShard:
             places.setdefault(position, []).append(place)
         return places
 
-    def lookup(self, names: Sequence[PassageName], timeout_s: float | None = None) -> list[Passage | None]:
+    def lookup(
+        self, names: Sequence[PassageName], timeout_s: float | None = None, generation: int | None = None
+    ) -> list[Passage | None]:
+        self._require(generation)
         found: list[Passage | None] = [None] * len(names)
         for segment in self._reader.segments:
             rows = segment.passages.find(names)

@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +17,12 @@ from numpy.typing import NDArray
 from datastore.bm25.statistics import Bm25Statistics
 from datastore.documents import Passage, PassageName
 from datastore.encoders.registry import Encoder
-from datastore.errors import NotFound
+from datastore.errors import NotFound, Unavailable
 from retriever.api import MAX_DIVERSE_K, DatastoreInfo, Hit, ScoreKind, SearchRequest, SearchResponse
 from retriever.diversity import diversify
-from retriever.fanout import Calls, Deadline, Membership
+from retriever.fanout import Calls, Deadline, Moved
 from retriever.fusion import Ranked, rank
+from retriever.membership import Membership
 from retriever.shard import Bm25Query, Candidate, DenseQuery, Shard, ShardQuery, ShardResult
 
 FUSION_DEPTH = 50
@@ -30,6 +33,14 @@ DIVERSE_DEPTH = 50
 
 _CALLS_PER_SHARD = 16
 """At once."""
+
+_ATTEMPTS = 100
+"""To answer a request from one generation, while the shards go on to others and wait for one another."""
+
+_INFO_S = 5.0
+"""That shards may take to say what they hold."""
+
+Answer = TypeVar("Answer")
 
 
 class Router:
@@ -60,7 +71,27 @@ class Router:
     def search(self, request: SearchRequest) -> SearchResponse:
         request.validate()
         clock = _Clock()
-        calls = Calls(self._pools, self._membership, Deadline(request.timeout_s))
+        deadline = Deadline(request.timeout_s)
+        if request.mode != "bm25":
+            request = replace(request, vector=self._vector(request))
+            clock.lap("encode")
+        return self._at_one_generation(deadline, lambda calls: self._search(request, calls, clock))
+
+    def _at_one_generation(
+        self, deadline: Deadline, answer: Callable[[Calls], Answer], *, anew: bool = False
+    ) -> Answer:
+        """`answer` of shards that answer from one generation; begun anew where they go on to others meanwhile."""
+        for _ in range(_ATTEMPTS):
+            calls = Calls(self._pools, self._membership, deadline)
+            with suppress(Moved):
+                calls.settle(anew=anew)
+                return answer(calls)
+        raise Unavailable(
+            f"the shards came to no generation that all of them hold, in {_ATTEMPTS} attempts",
+            mend="ask again, and look into the shards' logs",
+        )
+
+    def _search(self, request: SearchRequest, calls: Calls, clock: _Clock) -> SearchResponse:
         results = self._search_shards(request, calls, clock)
         ranked = _rank(request, results)
         clock.lap("fuse")
@@ -76,15 +107,17 @@ class Router:
             query=request.query,
             mode=request.mode,
             score_kind=_score_kind(request),
-            generation=calls.generation,
+            generation=calls.generation or 0,
             hits=hits,
             coverage=coverage,
             timings_ms=clock.total(),
         )
 
     def get_passages(self, names: Sequence[PassageName]) -> list[Passage]:
-        calls = Calls(self._pools, self._membership, Deadline(None))
-        answers = calls.each(lambda shard, timeout: shard.lookup(names, timeout))
+        return self._at_one_generation(Deadline(None), lambda calls: self._lookup(names, calls), anew=True)
+
+    def _lookup(self, names: Sequence[PassageName], calls: Calls) -> list[Passage]:
+        answers = calls.each(lambda shard, timeout_s: shard.lookup(names, timeout_s, calls.generation))
         calls.raise_failures()
         found: list[Passage] = []
         for position, name in enumerate(names):
@@ -99,7 +132,11 @@ class Router:
         return found
 
     def info(self) -> DatastoreInfo:
-        known = self._membership.any_info()
+        return self._at_one_generation(Deadline(_INFO_S), self._info, anew=True)
+
+    def _info(self, calls: Calls) -> DatastoreInfo:
+        infos = list(calls.each(lambda shard, timeout_s: shard.describe(timeout_s, calls.generation)).values())
+        known = infos[0]
         return DatastoreInfo(
             generation=known.generation,
             passages=known.passages_total,
@@ -108,6 +145,7 @@ class Router:
             encoder=known.encoder.name,
             index=known.index,
             shards_total=known.shard_count,
+            refresh_error="; ".join(dict.fromkeys(info.refresh_error for info in infos if info.refresh_error)),
         )
 
     def close(self) -> None:
@@ -122,9 +160,10 @@ class Router:
             bm25 = Bm25Query(request.query, self._statistics(request, calls), request.bm25_k1, request.bm25_b)
             clock.lap("statistics")
         if request.mode != "bm25":
-            dense = DenseQuery(self._vector(request), request.candidate_depth, request.nprobe, request.recall)
-            clock.lap("encode")
-        query = ShardQuery(_depth(request), dense, bm25, request.where, _passages_along(request.k, calls.shard_count))
+            assert request.vector is not None
+            dense = DenseQuery(request.vector, request.candidate_depth, request.nprobe, request.recall)
+        along = _passages_along(request.k, calls.shard_count)
+        query = ShardQuery(_depth(request), dense, bm25, request.where, along, generation=calls.generation)
         results = calls.each(lambda shard, timeout_s: shard.search(replace(query, timeout_s=timeout_s)))
         calls.note_results(results)
         clock.lap("search")
@@ -140,14 +179,17 @@ class Router:
         """Of all shards, summed up; None where every shard knows them by itself."""
         if calls.shard_count == 1 or self._membership.every(lambda info: info.bm25_whole):
             return None
-        parts = calls.each(lambda shard, timeout_s: shard.bm25_statistics(request.query, timeout_s)[1])
+        parts = calls.each(
+            lambda shard, timeout_s: shard.bm25_statistics(request.query, timeout_s, calls.generation)[1]
+        )
         return Bm25Statistics.merge(parts.values())
 
     def _diversify(self, request: SearchRequest, ranked: Sequence[Ranked], calls: Calls) -> list[Ranked]:
         """The k chosen, by vectors from their owners; a shard that fails now takes its candidates with it."""
         owned = _by_owner(ranked, calls)
         answers = calls.each(
-            lambda shard, timeout_s: shard.fetch_vectors(_rows(owned[shard]), timeout_s), among=list(owned)
+            lambda shard, timeout_s: shard.fetch_vectors(_rows(owned[shard]), timeout_s, calls.generation),
+            among=list(owned),
         )
         vectors = {
             item.candidate.name: vector
@@ -170,7 +212,8 @@ class Router:
         passages = {passage.name: passage for result in results for passage in result.passages}
         missing = _by_owner([item for item in ranked if item.candidate.name not in passages], calls)
         answers = calls.each(
-            lambda shard, timeout_s: shard.fetch(_rows(missing[shard]), timeout_s), among=list(missing)
+            lambda shard, timeout_s: shard.fetch(_rows(missing[shard]), timeout_s, calls.generation),
+            among=list(missing),
         )
         for fetched in answers.values():
             passages.update({passage.name: passage for passage in fetched})

@@ -1,6 +1,7 @@
 """What a router asks of a shard.
 
-`retriever.local_shard` answers from a store, `retriever.rpc.remote_shard` over gRPC.
+`retriever.local_shard` answers from one generation of a store, `retriever.live_shard` from its newest,
+`retriever.rpc.remote_shard` over gRPC.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from datastore.bm25.statistics import Bm25Statistics
 from datastore.documents import Passage, PassageName
 from datastore.encoders.fingerprint import EncoderFingerprint
+from datastore.errors import FailedPrecondition
 
 
 class Candidate(NamedTuple):
@@ -49,6 +51,15 @@ class ShardResult:
     bm25: tuple[Candidate, ...] = ()
     passages: tuple[Passage, ...] = ()
     """Of its best candidates, as many as asked for."""
+    passages_total: int = 0
+    """In the whole datastore, at this generation."""
+    generations: tuple[int, ...] = ()
+    """Those that the shard holds, ascending, if it says so: what it may be asked for next."""
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """At least the one that answered."""
+        return self.generations or (self.generation,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +97,8 @@ class ShardQuery:
     Best of both sides is by reciprocal rank within the shard: a guess at what the merged order will want.
     """
     timeout_s: float | None = None
+    generation: int | None = None
+    """To answer from; None for the newest that the shard holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +107,7 @@ class ShardInfo:
 
     datastore_id: str
     generation: int
+    """What the rest is of: the one asked for, or the newest."""
     shard_index: int
     shard_count: int
     passages: int
@@ -109,33 +123,70 @@ class ShardInfo:
     bm25_whole: bool
     """Whether the shard knows the BM25 statistics of the whole datastore: all segments lie where it runs."""
     segments: tuple[str, ...]
+    generations: tuple[int, ...] = ()
+    """Those that can be asked for, ascending, if the shard says so."""
+    refresh_error: str = ""
+    """Why the store's newest generation is not among them; empty if nothing is wrong."""
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """At least the one that this is of."""
+        return self.generations or (self.generation,)
+
+
+_GENERATION = "generation"
+
+
+def not_held(name: str, generation: int | None, held: Sequence[int]) -> FailedPrecondition:
+    """What a shard raises when it is asked for a generation that it does not hold."""
+    return FailedPrecondition(
+        f"{name} holds the generations {', '.join(map(str, held))}; {generation} was asked for",
+        mend="ask for one of those, or for none in particular",
+        field=_GENERATION,
+    )
+
+
+def is_not_held(error: FailedPrecondition) -> bool:
+    return error.field == _GENERATION
 
 
 class Shard(Protocol):
-    """Some segments of a datastore, searchable; thread-safe. Errors are those of `datastore.errors`."""
+    """Some segments of a datastore, searchable; thread-safe. Errors are those of `datastore.errors`.
+
+    Each call may name the generation to answer from, None for the newest; FailedPrecondition (`is_not_held`) if the
+    shard does not hold it, or not any more.
+    """
 
     @property
     def name(self) -> str:
         """How answers and errors call this shard: its address, or the store's path."""
         ...
 
-    def describe(self, timeout_s: float | None = None) -> ShardInfo: ...
+    def describe(self, timeout_s: float | None = None, generation: int | None = None) -> ShardInfo: ...
 
     def search(self, query: ShardQuery) -> ShardResult: ...
 
-    def bm25_statistics(self, text: str, timeout_s: float | None = None) -> tuple[int, Bm25Statistics]:
+    def bm25_statistics(
+        self, text: str, timeout_s: float | None = None, generation: int | None = None
+    ) -> tuple[int, Bm25Statistics]:
         """(generation, statistics of this shard for the terms of `text`)."""
         ...
 
-    def fetch(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> list[Passage]:
+    def fetch(
+        self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None, generation: int | None = None
+    ) -> list[Passage]:
         """The passages at (segment, row), in that order."""
         ...
 
-    def fetch_vectors(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> NDArray[np.float32]:
+    def fetch_vectors(
+        self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None, generation: int | None = None
+    ) -> NDArray[np.float32]:
         """float32 [len(rows), dimension]: the exact vectors at (segment, row), in that order."""
         ...
 
-    def lookup(self, names: Sequence[PassageName], timeout_s: float | None = None) -> list[Passage | None]:
+    def lookup(
+        self, names: Sequence[PassageName], timeout_s: float | None = None, generation: int | None = None
+    ) -> list[Passage | None]:
         """The passages of these names, None for each that this shard does not hold."""
         ...
 

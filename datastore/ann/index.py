@@ -87,8 +87,17 @@ class Template(Protocol):
         """
         ...
 
-    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
-        """The codes of these segments as one index."""
+    @property
+    def joins(self) -> bool:
+        """Whether opening takes time by the number of codes, so that an open index is worth keeping."""
+        ...
+
+    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile], first_row: int = 0) -> AnnIndex:
+        """The codes of these segments as one index.
+
+        Args:
+            first_row: of the first segment, where they come after others that are open: then only in main memory.
+        """
         ...
 
 

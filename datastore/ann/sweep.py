@@ -118,6 +118,13 @@ def measure_curves(
     return tuple(RecallCurve(k, _timed(over, sample, front([(_cost(spec, p), p) for p in tried[k]]))) for k in ks)
 
 
+def recall_at(over: OpenIndex, sample: Sample, k: int, nprobe: int, depth: int) -> tuple[float, float]:
+    """(mean, its standard error) of the share of the k nearest passages found with one setting."""
+    cuts = _find_cuts(over, sample, [k], lambda stage, done, total: None)
+    point = _point(nprobe, depth, 0, _found(over, sample, cuts, nprobe, {k: [depth]})[k, depth])
+    return point.recall, point.recall_error
+
+
 def _depths(k: int, passages: int) -> list[int]:
     return sorted({min(passages, math.ceil(factor * (k + _MARGIN))) for factor in _DEEPENINGS})
 

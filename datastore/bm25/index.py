@@ -10,7 +10,7 @@ import contextlib
 import functools
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -157,6 +157,29 @@ def _open_reader(path: Path) -> Any:
     return lucene("index.DirectoryReader").open(_open_directory(path))
 
 
+class Bm25Segment:
+    """The open BM25 index of one segment, which any number of `Bm25Index` may search.
+
+    Raises:
+        DataLoss: the folder is missing or its files are not what was written; the message names it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._subject = f"BM25 index {path}"
+        with calls(self._subject):
+            if not path.is_dir():
+                raise DataLoss(f"{self._subject} is not there; wanted a folder", mend="build it again")
+            self.reader = _open_reader(path)
+            if (parts := int(self.reader.leaves().size())) > 1:
+                self.close()
+                raise DataLoss(f"{self._subject} has {parts} parts; wanted one", mend="build it again")
+
+    def close(self) -> None:
+        """Let go of the files, which stay open for those that search them."""
+        with calls(self._subject):
+            self.reader.close()
+
+
 class Bm25Index:
     """The BM25 indexes of some segments, searched as one; read-only and thread-safe.
 
@@ -165,29 +188,35 @@ class Bm25Index:
     Args:
         paths: the folders that `Bm25Writer` made.
         analyzer: the name they were made with.
+        segments: of `paths`, where they are open already; they stay the caller's to close.
+        check: called before the first reading, and again after it failed; raises DataLoss where the files are not what
+            was written. Lucene compares few checksums when it opens an index, and none when it searches.
 
     Raises:
         DataLoss: a folder is missing or its files are not what was written; the message names it.
         FailedPrecondition: more passages together than Lucene can address, 2,147,483,519.
     """
 
-    def __init__(self, paths: Sequence[Path], analyzer: str) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        analyzer: str,
+        segments: Sequence[Bm25Segment] = (),
+        check: Callable[[], None] | None = None,
+    ) -> None:
         check_analyzer(analyzer)
+        self._check = check
         with contextlib.ExitStack() as opened:
-            readers = []
-            for path in paths:
-                with calls(f"BM25 index {path}"):
-                    if not path.is_dir():
-                        raise DataLoss(f"BM25 index {path} is not there; wanted a folder", mend="build it again")
-                    readers.append(opened.enter_context(contextlib.closing(_open_reader(path))))
-                    if (parts := int(readers[-1].leaves().size())) > 1:
-                        raise DataLoss(f"BM25 index {path} has {parts} parts; wanted one", mend="build it again")
+            for path in () if segments else paths:
+                segments = [*segments, opened.enter_context(contextlib.closing(Bm25Segment(path)))]
+            readers = [segment.reader for segment in segments]
             self._subject = f"BM25 index {paths[0]}" if len(paths) == 1 else f"{len(paths)} BM25 indexes"
             with calls(self._subject):
                 self._rows = [int(reader.maxDoc()) for reader in readers]
                 _check_total(sum(self._rows))
                 self._analyzer = ANALYZERS[analyzer]()
-                self._reader = lucene("index.MultiReader")(java_array(lucene("index.IndexReader"), readers), True)
+                self._reader = lucene("index.MultiReader")(java_array(lucene("index.IndexReader"), readers), False)
+                # It holds on to each reader by itself: what was opened here is let go of, and closes with it.
                 self._passage_count = int(self._reader.maxDoc())
                 self._document_count = int(self._reader.getDocCount(_TEXT))
                 self._total_terms = int(self._reader.getSumTotalTermFreq(_TEXT))
@@ -195,7 +224,6 @@ class Bm25Index:
                 # The index never changes, and to ask it costs a crossing of the bridge and a look-up in every segment.
                 self._document_frequency = functools.lru_cache(_KEPT_FREQUENCIES)(self._read_document_frequency)
                 self._closed = False
-            opened.pop_all()
 
     @property
     def passage_count(self) -> int:
@@ -266,6 +294,9 @@ class Bm25Index:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
+        if (check := self._check) is not None:
+            check()
+            self._check = None
         with calls(self._subject):
             if self._closed or not self._reader.tryIncRef():
                 raise FailedPrecondition(f"{self._subject} is closed; wanted it open", mend="open it again")

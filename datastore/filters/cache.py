@@ -23,7 +23,7 @@ class SurvivorsCache:
     """
 
     def __init__(self, columns: Columns, capacity_bytes: int | None = None) -> None:
-        self._columns = columns
+        self.columns = columns
         least = max(_LEAST_BYTES, _BYTES_PER_PASSAGE * columns.table.num_rows)
         self._capacity = least if capacity_bytes is None else capacity_bytes
         self._lock = Lock()
@@ -59,7 +59,11 @@ class SurvivorsCache:
     def _compute(self, predicate: Predicate) -> Survivors:
         from datastore.filters.evaluate import survivors
 
-        return survivors(predicate, self._columns)
+        return survivors(predicate, self.columns)
+
+    def close(self) -> None:
+        """Close the columns."""
+        self.columns.close()
 
     def _keep(self, key: str, found: Survivors) -> None:
         self._kept[key] = found

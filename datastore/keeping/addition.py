@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from datastore.ann.index import Template, check_device, load_template
+from datastore.ann.index import Template, check_device
 from datastore.ann.spec import IndexSpec
 from datastore.cleaning.cleaner import Cleaner
 from datastore.config import segment_limit
@@ -18,7 +18,7 @@ from datastore.devices import AUTO, DeviceChoice
 from datastore.documents import Document
 from datastore.encoders.registry import Encoder, open_query_encoder
 from datastore.errors import InvalidArgument
-from datastore.indexing import write_codes
+from datastore.indexing import open_template, write_codes
 from datastore.keeping.documents import OpenPassages, Place, StoredDocuments
 from datastore.keeping.drift import measured
 from datastore.keeping.merging import merge_segments
@@ -120,8 +120,7 @@ class Adder:
     def _template_of(self, manifest: Manifest) -> Template:
         key = (manifest.index, manifest.template)
         if self._template is None or self._template[0] != key:
-            path = self._store / manifest.template.path if manifest.template else None
-            self._template = key, load_template(manifest.index, path, self._device)
+            self._template = key, open_template(self._store, manifest, self._device)
         return self._template[1]
 
     def close(self) -> None:

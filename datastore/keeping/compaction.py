@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from datastore.ann.index import Template, check_device, load_template
+from datastore.ann.index import check_device, load_template
 from datastore.ann.spec import CODES_NAMES, IndexSpec, choose_index
 from datastore.config import segment_limit
 from datastore.devices import AUTO, DeviceChoice
-from datastore.indexing import write_codes, write_template
+from datastore.indexing import open_template, write_codes, write_template
 from datastore.keeping.merging import merge_segments
 from datastore.keeping.policy import choose_compaction
 from datastore.segmenting import segment_name
-from datastore.store.checksums import record_file
+from datastore.store.checksums import check_file, record_file
 from datastore.store.durable import fsync_path
 from datastore.store.generations import collect, writing
 from datastore.store.manifest import Manifest, SegmentRecord, publish, succeeding
@@ -63,20 +63,17 @@ def compact(
 
     Raises:
         NotFound, FailedPrecondition, DataLoss: the store cannot be read.
+        InvalidArgument: there are too few passages to train the index that the settings ask for.
         Unavailable: another process is writing to the store.
         ResourceExhausted: the disk is full, or a GPU's memory.
     """
     check_device(device)
     with writing(store) as before:
-        compacting = _Compacting(store, before, device, on_progress)
-        after, rewritten, retrained = compacting.run(retrain=retrain)
-    # Readers that came in between hold the new generation, or one before it until they have moved on.
-    with writing(store):
-        held = collect(store)
-    return Compaction(after, before, rewritten, retrained, held)
+        after, rewritten, retrained = Compacting(store, before, device, on_progress).run(retrain=retrain)
+        return Compaction(after, before, rewritten, retrained, held_generations=collect(store))
 
 
-class _Compacting:
+class Compacting:
     """One compaction, under the write lock."""
 
     def __init__(self, store: Path, before: Manifest, device: DeviceChoice, on_progress: OnProgress) -> None:
@@ -101,7 +98,7 @@ class _Compacting:
             segments = [*kept, *(seal_segment(self._store, record) for record in merged)]
             after = succeeding(before, segments=tuple(segments))
         else:
-            after = self._retrained(spec, kept, merged)
+            after = self.retrained(spec, kept, merged)
         # Excerpts of what was left out of an input may be of documents that were deleted since.
         after = replace(after, rejects=replace(before.rejects, file=None))
         fsync_path(self._store / SEGMENTS_FOLDER)
@@ -112,16 +109,16 @@ class _Compacting:
     def _spec(self, *, retrain: bool) -> IndexSpec | None:
         """Of the index to train; None to keep the one that there is."""
         before = self._before
-        if not before.passages:
+        may_outgrow = before.index.kind == "flat" and before.config.index.kind == "auto"
+        if not before.passages or not (retrain or may_outgrow):
             return None
         chosen = choose_index(before.config.index, before.passages, before.encoder.dimension)
-        outgrown = before.index.kind == "flat" and chosen.kind != "flat"
-        return chosen if outgrown or (retrain and chosen.kind != "flat") else None
+        return None if chosen.kind == "flat" and before.index.kind == "flat" else chosen
 
     def _merge(self, groups: Sequence[tuple[int, ...]], *, reuse_codes: bool) -> list[SegmentRecord]:
         before = self._before
         total = sum(before.segments[position].live_passages for group in groups for position in group)
-        template = self._template(before.index) if reuse_codes else None
+        template = open_template(self._store, before, self._device) if reuse_codes else None
         merged: list[SegmentRecord] = []
         for group in groups:
             self._on_progress("merge", sum(record.passages for record in merged), total)
@@ -138,11 +135,7 @@ class _Compacting:
             )
         return merged
 
-    def _template(self, spec: IndexSpec) -> Template:
-        file = self._before.template
-        return load_template(spec, self._store / file.path if file else None, self._device)
-
-    def _retrained(self, spec: IndexSpec, kept: Sequence[SegmentRecord], merged: Sequence[SegmentRecord]) -> Manifest:
+    def retrained(self, spec: IndexSpec, kept: Sequence[SegmentRecord], merged: Sequence[SegmentRecord]) -> Manifest:
         """The next generation with an index of `spec`. Segments that stay get new codes under new names."""
         store, before = self._store, self._before
         linked = [_linked(store, record, self._name(number)) for number, record in enumerate(kept, len(merged))]
@@ -179,6 +172,7 @@ def _linked(store: Path, record: SegmentRecord, segment_id: str) -> SegmentRecor
         path = store / file.path
         if path.name in CODES_NAMES:
             continue
+        check_file(store, file)  # it is recorded anew, whatever it has become
         copy = target / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -17,7 +17,7 @@ from datastore.keeping.documents import OpenPassages, StoredDocuments
 from datastore.store.columns import Columns
 from datastore.store.generations import writing
 from datastore.store.manifest import Manifest, publish, succeeding
-from datastore.store.segment import COLUMNS, SEGMENTS_FOLDER
+from datastore.store.segment import COLUMNS, SEGMENTS_FOLDER, check_part
 
 _BATCH = 1024
 _NAMED = 5
@@ -95,6 +95,7 @@ def _mark_matching(store: Path, manifest: Manifest, documents: StoredDocuments, 
     from datastore.filters.evaluate import survivors
 
     for segment, record in enumerate(manifest.segments):
+        check_part(store, record, COLUMNS)
         path = store / SEGMENTS_FOLDER / record.segment_id / COLUMNS
         with closing(Columns(path, record.passages)) as columns:
             matching = np.unpackbits(

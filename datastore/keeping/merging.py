@@ -18,7 +18,7 @@ from datastore.ann.spec import IndexSpec
 from datastore.store.deletions import read_deleted
 from datastore.store.manifest import SegmentRecord
 from datastore.store.passages import PassageStore
-from datastore.store.segment import PASSAGES, SEGMENTS_FOLDER, VECTORS, SegmentWriter
+from datastore.store.segment import PASSAGES, SEGMENTS_FOLDER, VECTORS, SegmentWriter, check_part
 from datastore.store.vectors import VectorFile
 
 _BATCH = 1024
@@ -54,6 +54,8 @@ def merge_segments(
         writer.abort()
         raise
     if template is not None:
+        for record in records:
+            check_part(store, record, spec.codes_name)
         folders = [store / SEGMENTS_FOLDER / record.segment_id for record in records]
         template.write_merged(
             [folder / spec.codes_name for folder in folders],

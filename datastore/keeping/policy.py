@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datastore.store.manifest import SegmentRecord
 
 TIER_SEGMENTS = 8
+_SMALL = 4
+"""Times a segment must be smaller than the largest to be put together with others by a compaction."""
 _FLOOR = 1024
 """Passages below which all segments are of one tier."""
 
@@ -73,12 +75,12 @@ def _next_merge(segments: Sequence[_Merged], limit: int) -> list[_Merged] | None
 def choose_compaction(records: Sequence[SegmentRecord], limit: int) -> list[tuple[int, ...]]:
     """Groups of positions to rewrite as one segment each, so that nothing deleted is left and few segments are.
 
-    All that have deletions are rewritten, and what has less than half of `limit` passages is put together.
+    All that have deletions are rewritten, and what has less than a quarter of `limit` passages is put together.
     """
     groups: list[list[int]] = []
     passages = 0
     for position, record in enumerate(records):
-        if record.deletions is None and 2 * record.live_passages >= limit:
+        if record.deletions is None and _SMALL * record.live_passages >= limit:
             continue
         if not groups or passages + record.live_passages > limit:
             groups.append([])

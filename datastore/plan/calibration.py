@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
+from statistics import geometric_mean
 
 from pydantic import ConfigDict, TypeAdapter
 
@@ -101,7 +102,8 @@ class KindCost:
 
     def operating_point(self, recall: float, passages: int) -> OperatingPoint:
         """What reaches `recall` among so many passages: on a line in the logarithms between the sizes measured, and on
-        beyond them, but never with fewer probes than at the largest size measured.
+        beyond them, but never with fewer probes than at the largest size measured. Of several collections of one size,
+        halfway between them.
 
         Raises:
             InvalidArgument: no measurement reached that recall.
@@ -112,6 +114,8 @@ class KindCost:
             raise InvalidArgument(
                 f"recall is {recall:g}; measured was up to {best:.3f}", mend="ask for less", field="recall"
             )
+        sizes = dict.fromkeys(size for size, _ in reached)
+        reached = [(size, _middle([point for one, point in reached if one == size])) for size in sizes]
         if len(reached) == 1:
             return reached[0][1]
         above = next((at for at, (size, _) in enumerate(reached) if size >= passages), len(reached) - 1)
@@ -153,6 +157,15 @@ def front(points: Sequence[tuple[OperatingPoint, float]]) -> tuple[OperatingPoin
         if not kept or cost < kept[-1][1]:
             kept.append((point, cost))
     return tuple(point for point, _ in kept[::-1])
+
+
+def _middle(points: Sequence[OperatingPoint]) -> OperatingPoint:
+    """The geometric mean of probes and depth."""
+    return OperatingPoint(
+        points[0].recall,
+        geometric_mean([point.nprobe for point in points]),
+        geometric_mean([point.depth for point in points]),
+    )
 
 
 def _between(low: float, high: float, share: float) -> float:

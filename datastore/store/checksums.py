@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import xxhash
 
-_BLOCK = 1 << 22
+from datastore.errors import DataLoss
+
+_BLOCK = 1 << 20
+MEND = "run pergamon repair on the store, or restore the file from a copy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +39,46 @@ def hash_file(path: Path) -> str:
 
 def record_file(store: Path, path: Path) -> FileRecord:
     return FileRecord(path.relative_to(store).as_posix(), path.stat().st_size, hash_file(path))
+
+
+def check_size(store: Path, record: FileRecord) -> None:
+    """Raise DataLoss unless the file is there with its recorded size."""
+    path = store / record.path
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise DataLoss(f"{path} is missing: {error.strerror}", mend=MEND) from None
+    if size != record.bytes:
+        raise DataLoss(f"{path} has {size} bytes; the manifest says {record.bytes}", mend=MEND)
+
+
+def check_file(store: Path, record: FileRecord) -> None:
+    """Raise DataLoss unless the file's bytes are what was recorded: reads all of it."""
+    check_size(store, record)
+    path = store / record.path
+    try:
+        seen = hash_file(path)
+    except OSError as error:
+        raise DataLoss(f"{path} cannot be read: {error.strerror}", mend=MEND) from None
+    if seen != record.xxh3_128:
+        raise DataLoss(f"{path} is damaged: its checksum is {seen}, wanted {record.xxh3_128}", mend=MEND)
+
+
+class FilesCheck:
+    """Some files whose bytes are compared once, when they are first needed; thread-safe. What is damaged stays so."""
+
+    def __init__(self, store: Path, records: Sequence[FileRecord]) -> None:
+        self._store = store
+        self._left = list(records)
+        self._lock = threading.Lock()
+
+    def __call__(self) -> None:
+        """Raise DataLoss unless all of them are what was recorded."""
+        if self._left:
+            with self._lock:
+                while self._left:
+                    check_file(self._store, self._left[-1])
+                    self._left.pop()
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from datastore.store.block_sums import BLOCK_ROWS, BLOCK_ROWS_LOG2
 from datastore.store.joined_rows import JoinedRows
 from datastore.store.vectors import LOOKED_AT, VectorFile, inner_products, widened
 
@@ -26,6 +27,10 @@ class ExactVectors:
         self._bases = np.cumsum([0, *(file.rows for file in files)])
         some = len(files) > 1 and self._bases[-1] > 0
         self._joined = JoinedRows([file.matrix for file in files]) if some else None
+        blocks = [-(-file.rows // BLOCK_ROWS) for file in files]
+        self._block_bases = np.cumsum([0, *blocks])
+        # Of all files together, so that a batch asks once: the blocks that need not be compared, or not again.
+        self._right = np.repeat([file.sums is None for file in files], blocks)
 
     def read(self, rows: Rows) -> NDArray[np.float32]:
         """float32 [len(rows), dimension] of ascending rows; all are asked of the disk before one is waited for."""
@@ -49,6 +54,11 @@ class ExactVectors:
             for file, start, end in zip(self._files, bounds, bounds[1:], strict=False):
                 if start < end:
                     file.prefetch(own[start:end])
+        blocks = self._block_bases[files] + (own >> BLOCK_ROWS_LOG2)
+        if not self._right[blocks].all():
+            for file in np.unique(files).tolist():
+                self._files[file].check(own[files == file])
+            self._right[blocks] = True
         return self._joined.take(files, own)
 
     def scores(self, queries: NDArray[np.float32], rows: Sequence[Rows]) -> list[Scores]:

@@ -158,6 +158,18 @@ def collect(store: Path) -> int:
     return held
 
 
+def is_held(path: Path) -> bool:
+    """Whether a reader holds the generation whose manifest's copy this is."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def kept_generations(store: Path) -> list[Manifest]:
     """Generations whose manifests lie in the store, readable; ascending."""
     found = []

@@ -227,12 +227,13 @@ def decode_manifest(path: Path, data: bytes) -> Manifest:
             raise TypeError("not an object")
     except (ValueError, TypeError, RecursionError) as error:
         raise _corrupt(path, f"it is not a JSON object ({error})") from None
-    _check_format(path, tree)
     field = _CHECKSUM_FIELD.search(data)  # quotes inside JSON strings are escaped, so no string can look like it
     if field is None:
+        _check_format(path, tree)  # a format to come may keep it elsewhere
         raise _corrupt(path, "its checksum is missing")
     if hash_bytes(data[: field.start(1)] + _NO_CHECKSUM.encode() + data[field.end(1) :]) != field[1].decode():
         raise _corrupt(path, f"its bytes do not have the checksum {field[1].decode()}")
+    _check_format(path, tree)
     try:
         return _ADAPTER.validate_json(data)
     except ValidationError as error:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import struct
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 from rocksdict import (
     AccessType,
@@ -31,11 +33,13 @@ from rocksdict import (
 
 from datastore.documents import Passage, PassageName
 from datastore.errors import DataLoss, ResourceExhausted
+from datastore.store.checksums import MEND
 
 _BLOCK_BYTES = 16 << 10
 _WRITE_BUFFER_BYTES = 32 << 20
 _NO_SPACE = ("No space left on device", "Disk quota exceeded", "File too large")
 _BINDING_NOTE = "rocksdict-config.json"
+_SALVAGED_TOGETHER = 256
 _RUN = struct.Struct(">QI")
 
 
@@ -143,13 +147,48 @@ class PassageStore:
         for row, value in zip(rows, values, strict=True):
             if value is None:
                 raise DataLoss(f"{self._path} has no passage at row {row}", mend="run pergamon verify on the store")
-            try:
-                passages.append(Passage(**json.loads(value)))
-            except (ValueError, TypeError) as error:
-                raise DataLoss(
-                    f"{self._path}: row {row} cannot be decoded: {error}", mend="run pergamon verify on the store"
-                ) from None
+            passages.append(self._decoded(row, value))
         return passages
+
+    def _decoded(self, row: int, value: bytes) -> Passage:
+        try:
+            return Passage(**json.loads(value))
+        except (ValueError, TypeError) as error:
+            raise DataLoss(
+                f"{self._path}: row {row} cannot be decoded: {error}", mend="run pergamon verify on the store"
+            ) from None
+
+    def scan(self) -> Iterator[tuple[int, Passage]]:
+        """(row, passage) of all that the folder holds, by row: forty times the speed of `get`.
+
+        Raises:
+            DataLoss: a passage cannot be decoded. A damaged block can end the iteration, so count what comes.
+        """
+        for key, value in self._items(b"p"):
+            row = int.from_bytes(key[1:], "big")
+            yield row, self._decoded(row, value)
+
+    def scan_runs(self) -> Iterator[tuple[str, int, int]]:
+        """(document id, first row, number of passages) of all documents, by id in bytes."""
+        for key, value in self._items(b"d"):
+            try:
+                yield key[1:].decode(), *_RUN.unpack(value)
+            except (ValueError, struct.error) as error:
+                raise DataLoss(
+                    f"{self._path}: the document {key[1:]!r} cannot be decoded: {error}", mend=MEND
+                ) from None
+
+    def _items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        reading = ReadOptions()
+        reading.set_verify_checksums(True)
+        with _calls(self._path):
+            items = cast(Iterator[tuple[bytes, bytes]], self._db.items(from_key=prefix, read_opt=reading))
+        while True:
+            with _calls(self._path):
+                key, value = next(items, (b"", b""))
+            if not key.startswith(prefix):
+                return
+            yield key, value
 
     def find(self, names: Sequence[PassageName]) -> list[int | None]:
         """Row of each name, None where this segment does not hold it."""
@@ -173,6 +212,41 @@ class PassageStore:
         self._db.close()
 
 
+def salvaged(path: Path, rows: int) -> Iterator[tuple[int, Passage]]:
+    """(row, passage) of all of a damaged folder of so many rows that can be read, by row."""
+    with tempfile.TemporaryDirectory(prefix="pergamon-") as folder:
+        try:
+            store = PassageStore(path)
+        except DataLoss:  # RocksDB makes its own files anew from the tables that it finds
+            copy = Path(folder, "copy")
+            if not path.is_dir():
+                return
+            shutil.copytree(path, copy)
+            try:
+                with _calls(path):
+                    Rdict.repair(str(copy), _options())
+                store = PassageStore(copy)
+            except DataLoss:
+                return
+        try:
+            for start in range(0, rows, _SALVAGED_TOGETHER):
+                yield from _readable(store, range(start, min(start + _SALVAGED_TOGETHER, rows)))
+        finally:
+            store.close()
+
+
+def _readable(store: PassageStore, rows: range) -> Iterator[tuple[int, Passage]]:
+    try:
+        found = store.get(rows)
+    except DataLoss:
+        if len(rows) > 1:
+            middle = len(rows) // 2
+            yield from _readable(store, rows[:middle])
+            yield from _readable(store, rows[middle:])
+        return
+    yield from zip(rows, found, strict=True)
+
+
 @contextlib.contextmanager
 def _calls(path: Path) -> Iterator[None]:
     """Turn what the binding raises into ours: bare Exception, with RocksDB's words for what happened."""
@@ -183,4 +257,4 @@ def _calls(path: Path) -> Iterator[None]:
             raise ResourceExhausted(
                 f"no space left while writing {path}: {error}", mend="free some space and run again"
             ) from None
-        raise DataLoss(f"{path}: {error}", mend="restore the folder from a copy, or build the store again") from None
+        raise DataLoss(f"{path}: {error}", mend=MEND) from None

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from datastore.ann.groups import Group, join_groups, open_groups
 from datastore.ann.index import AnnIndex, Template, load_template
-from datastore.bm25.index import Bm25Index
+from datastore.bm25.index import Bm25Index, Bm25Segment
 from datastore.devices import CPU, DeviceChoice
-from datastore.errors import DataLoss, InvalidArgument
+from datastore.errors import InvalidArgument, PergamonError
 from datastore.filters.cache import SurvivorsCache
 from datastore.filters.predicate import Predicate
 from datastore.filters.survivors import Survivors, joined
-from datastore.store.checksums import FileRecord
+from datastore.store.checksums import FileRecord, FilesCheck, check_file, check_size
 from datastore.store.columns import Columns
 from datastore.store.deletions import read_live
 from datastore.store.exact import ExactVectors
 from datastore.store.generations import hold
 from datastore.store.manifest import Manifest, SegmentRecord
+from datastore.store.parts import Part, Parts
 from datastore.store.passages import PassageStore
-from datastore.store.segment import BM25, COLUMNS, PASSAGES, SEGMENTS_FOLDER, VECTORS
+from datastore.store.segment import BM25, COLUMNS, PASSAGES, SEGMENTS_FOLDER, VECTORS, part_files
 from datastore.store.vectors import VectorFile
 
 
@@ -54,6 +57,9 @@ class StoreReader:
         path: the store's folder.
         shard: (index, count): which part of the segments to open, `0 <= index < count`.
         device: where the codes are searched.
+        previous: an open reader of the same shard, at another generation: what both have is not opened again, and
+            codes that are joined stay joined, with those of new segments beside them. It may be closed before this one.
+        join_all: join the codes of all segments all the same.
 
     Raises:
         FailedPrecondition, ResourceExhausted: a device that was asked for is not there, or too small.
@@ -61,7 +67,16 @@ class StoreReader:
             not the recorded size.
     """
 
-    def __init__(self, path: Path, shard: tuple[int, int] = (0, 1), device: DeviceChoice = CPU) -> None:
+    def __init__(
+        self,
+        path: Path,
+        shard: tuple[int, int] = (0, 1),
+        device: DeviceChoice = CPU,
+        *,
+        previous: StoreReader | None = None,
+        join_all: bool = False,
+    ) -> None:
+        self._parts: Parts = Parts() if previous is None else previous._parts
         self.path = path
         self.shard = shard
         with contextlib.ExitStack() as opened:
@@ -71,17 +86,18 @@ class StoreReader:
             records = shard_segments(self.manifest.segments, shard)
             for file in [*(file for segment in records for file in segment.files), *_shared_files(self.manifest)]:
                 check_size(path, file)
-            template = self.manifest.template
-            self.template: Template = load_template(
-                self.manifest.index, path / template.path if template else None, device
-            )
+            self.template, groups = self._template(previous, device)
             self.segments = [self._open_segment(record, opened) for record in records]
             vectors = [segment.vectors for segment in self.segments]
             self.vectors = ExactVectors(vectors, self.manifest.encoder.dimension)
+            for record in records:
+                self._check(record, self.manifest.index.codes_name, opened)()
             codes = [self._folder(record) / self.manifest.index.codes_name for record in records]
-            self.ann: AnnIndex = self.template.open(codes, vectors)
+            keys = [(record.segment_id, record.files) for record in records]
+            self.groups = open_groups(self.template, keys, codes, vectors, () if join_all else groups)
+            self.ann: AnnIndex = join_groups(self.groups, self.manifest.index)
             """Rows count on from segment to segment, as in `vectors`."""
-            self.bm25 = self._open_bm25(records, opened) if records else None
+            self.bm25 = self._open_bm25(records, opened, check=True) if records else None
             self.bm25_whole = self.bm25 if len(records) == len(self.manifest.segments) else self._open_whole(opened)
             """The BM25 index of the whole datastore, for its statistics; None where not all segments lie here."""
             self.live: Survivors | None = None
@@ -89,6 +105,23 @@ class StoreReader:
             if any(record.deletions for record in records):
                 self.live = joined([segment.live for segment in self.segments])
             self._opened = opened.pop_all()
+
+    def _template(self, previous: StoreReader | None, device: DeviceChoice) -> tuple[Template, tuple[Group, ...]]:
+        """The template, and what is open of its codes."""
+        index, file = self.manifest.index, self.manifest.template
+        if previous is not None and (index, file) == (previous.manifest.index, previous.manifest.template):
+            return previous.template, previous.groups
+        if file is not None:
+            check_file(self.path, file)
+        return load_template(index, self.path / file.path if file else None, device), ()
+
+    def _check(self, record: SegmentRecord, name: str, opened: contextlib.ExitStack) -> FilesCheck:
+        """Compares the checksums of one part of a segment, a file or a folder, once for all generations that have it.
+
+        Passages and exact vectors have checksums of their blocks instead, which are compared as they are read.
+        """
+        key = (f"check {name}", record.segment_id, record.files)
+        return self._parts.hold(key, partial(FilesCheck, self.path, part_files(record, name)), opened)
 
     @property
     def live_passages(self) -> int:
@@ -104,33 +137,53 @@ class StoreReader:
     def _folder(self, record: SegmentRecord) -> Path:
         return self.path / SEGMENTS_FOLDER / record.segment_id
 
-    def _open_bm25(self, records: Sequence[SegmentRecord], opened: contextlib.ExitStack) -> Bm25Index:
+    def _open_bm25(
+        self, records: Sequence[SegmentRecord], opened: contextlib.ExitStack, *, check: bool = False
+    ) -> Bm25Index:
+        """Args:
+        check: compare checksums before the first search. Those of other shards' segments are for them to compare.
+        """
         folders = [self._folder(record) / BM25 for record in records]
         for file in (file for record in records for file in record.files):
             if (self.path / file.path).parent in folders:
                 check_size(self.path, file)
-        index = Bm25Index(folders, self.manifest.config.bm25.analyzer)
+        checks = [self._check(record, BM25, opened) for record in records] if check else []
+        try:
+            segments = [
+                self._parts.hold((BM25, record.segment_id, record.files), partial(Bm25Segment, folder), opened)
+                for record, folder in zip(records, folders, strict=True)
+            ]
+            index = Bm25Index(folders, self.manifest.config.bm25.analyzer, segments, partial(_check_all, checks))
+        except PergamonError:
+            _check_all(checks)  # Lucene has words of many kinds for damage, and does not name the file
+            raise
         opened.callback(index.close)
         return index
 
     def _open_whole(self, opened: contextlib.ExitStack) -> Bm25Index | None:
         try:
-            return self._open_bm25(self.manifest.segments, opened)
-        except DataLoss:  # of another shard's segments, which this one can do without
+            with contextlib.ExitStack() as whole:
+                index = self._open_bm25(self.manifest.segments, whole)
+                opened.push(whole.pop_all())
+                return index
+        except PergamonError:  # of another shard's segments, which this one can do without
             return None
 
     def _open_segment(self, record: SegmentRecord, opened: contextlib.ExitStack) -> Segment:
-        folder = self._folder(record)
-        vectors = VectorFile(folder / VECTORS, record.passages, self.manifest.encoder.dimension)
-        opened.callback(vectors.close)
-        passages = PassageStore(folder / PASSAGES)
-        opened.callback(passages.close)
-        columns = Columns(folder / COLUMNS, record.passages)
-        opened.callback(columns.close)
+        folder, rows, dimension = self._folder(record), record.passages, self.manifest.encoder.dimension
+
+        def part(name: str, open_part: Callable[[], Part]) -> Part:
+            return self._parts.hold((name, record.segment_id, record.files), open_part, opened)
+
+        vectors = part(VECTORS, lambda: VectorFile(folder / VECTORS, rows, dimension))
+        passages = part(PASSAGES, lambda: PassageStore(folder / PASSAGES))
+        self._check(record, COLUMNS, opened)()
+        filters = part(COLUMNS, lambda: SurvivorsCache(Columns(folder / COLUMNS, rows)))
         live = read_live(self.path, record)
-        return Segment(record.segment_id, passages, vectors, columns, SurvivorsCache(columns), live)
+        return Segment(record.segment_id, passages, vectors, filters.columns, filters, live)
 
     def close(self) -> None:
+        """Let go of everything; what another reader has in common with this one stays open for that."""
         self._opened.close()
 
 
@@ -156,21 +209,10 @@ def shard_segments(segments: Sequence[SegmentRecord], shard: tuple[int, int]) ->
     return sorted(chosen, key=lambda segment: segment.segment_id)
 
 
+def _check_all(checks: Sequence[FilesCheck]) -> None:
+    for check in checks:
+        check()
+
+
 def _shared_files(manifest: Manifest) -> list[FileRecord]:
     return [manifest.template] if manifest.template else []
-
-
-def check_size(store: Path, record: FileRecord) -> None:
-    """Raise DataLoss unless the file is there with its recorded size."""
-    path = store / record.path
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise DataLoss(
-            f"{path} is missing: {error.strerror}", mend="restore the file from a copy, or build the store again"
-        ) from None
-    if size != record.bytes:
-        raise DataLoss(
-            f"{path} has {size} bytes; the manifest says {record.bytes}",
-            mend="restore the file from a copy, or build the store again",
-        )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from datastore.bm25.index import Bm25Writer
 from datastore.documents import Passage
-from datastore.store.checksums import record_file
+from datastore.store.checksums import FileRecord, check_file, record_file
 from datastore.store.columns import ColumnsWriter
 from datastore.store.durable import fsync_tree
 from datastore.store.manifest import SegmentRecord
@@ -24,6 +24,7 @@ from datastore.store.vectors import VALUE_BYTES, VectorWriter
 SEGMENTS_FOLDER = "segments"
 PASSAGES = "passages"
 VECTORS = "vectors.f16"
+VECTORS_SUMS = "vectors.xxh3"
 COLUMNS = "columns.arrow"
 BM25 = "bm25"
 
@@ -117,3 +118,15 @@ def seal_segment(store: Path, record: SegmentRecord) -> SegmentRecord:
     fsync_tree(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return replace(record, files=tuple(record_file(store, path) for path in files))
+
+
+def part_files(record: SegmentRecord, name: str) -> list[FileRecord]:
+    """What the manifest says of one part of a segment, a file or a folder."""
+    path = f"{SEGMENTS_FOLDER}/{record.segment_id}/{name}"
+    return [file for file in record.files if file.path == path or file.path.startswith(f"{path}/")]
+
+
+def check_part(store: Path, record: SegmentRecord, name: str) -> None:
+    """Raise DataLoss unless one part is what was written; before it is copied, which would record damage as right."""
+    for file in part_files(record, name):
+        check_file(store, file)

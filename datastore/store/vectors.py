@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.errors import DataLoss, InvalidArgument
+from datastore.store.block_sums import BLOCK_ROWS, BlockSums, sums_path, write_block_sums
 from datastore.store.vector_journal import VectorJournal
 
 _DTYPE = np.dtype("<f2")
@@ -24,7 +25,7 @@ _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 class VectorWriter:
-    """Appends rows to a vectors file.
+    """Appends rows to a vectors file, and at the end writes the checksums of its blocks beside it.
 
     Args:
         journal: the file's journal of batches; where an earlier writer was killed, its whole batches are kept.
@@ -71,6 +72,7 @@ class VectorWriter:
 
     def close(self) -> None:
         self._opened().close()
+        write_block_sums(self._path, self._dimension * VALUE_BYTES)
 
     def abort(self) -> None:
         """Let go of the file, whatever state it is in: it will be removed, or gone on with by its journal."""
@@ -84,6 +86,9 @@ class VectorFile:
 
     Reads go through a memory map with read-ahead off, after a WILLNEED for every row: the kernel then has all rows of a
     batch in flight at once, which on a cold file is several times faster than page faults one after another.
+
+    Where the file has checksums of its blocks beside it (`block_sums.py`), every way of reading but `matrix` compares
+    them, and raises DataLoss for what was changed.
     """
 
     def __init__(self, path: Path, rows: int, dimension: int) -> None:
@@ -100,12 +105,28 @@ class VectorFile:
             )
         self._map: mmap.mmap | None = None
         self.matrix: NDArray[np.float16] = np.empty((0, dimension), _DTYPE)
-        """float16 [rows, dimension], mapped, for reading the whole file in order."""
+        """float16 [rows, dimension], mapped; before it is read, `check` should have been called."""
+        self.sums: BlockSums | None = None
+        """None for a file without checksums, as in the first stores."""
         if rows:
             self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
             if hasattr(mmap, "MADV_RANDOM"):
                 self._map.madvise(mmap.MADV_RANDOM)
             self.matrix = np.frombuffer(self._map, _DTYPE).reshape(rows, dimension)
+            if sums_path(path).exists():
+                try:
+                    self.sums = BlockSums(path, memoryview(self._map), self._row_bytes)
+                except BaseException:
+                    self.close()
+                    raise
+
+    def check(self, rows: NDArray[np.int64] | None = None) -> None:
+        """Raise DataLoss unless these rows, or all, are what was written; does nothing for a file without checksums."""
+        sums = self.sums
+        if sums is not None and rows is None:
+            sums.check_all()
+        elif sums is not None and rows is not None:
+            sums.check(rows)
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """float32 [len(rows), dimension], in the order of `rows`."""
@@ -117,16 +138,19 @@ class VectorFile:
     def prefetch(self, rows: NDArray[np.int64]) -> None:
         """Have the kernel read all these rows at once, unless they seem to be in memory already.
 
-        Asking for a row costs a system call even when it is there; so a few of them are looked at first.
+        Asking for a row costs a system call even when it is there; so a few of them are looked at first. Where blocks
+        are still to be compared, whole blocks are asked for.
         """
         if not hasattr(os, "posix_fadvise") or self.in_memory(rows[:: -(-len(rows) // LOOKED_AT) or 1]):
             return
         descriptor, size = self._file.fileno(), self._row_bytes
-        for row in rows.tolist():
-            os.posix_fadvise(descriptor, row * size, size, os.POSIX_FADV_WILLNEED)
+        at_once = 1 if self.sums is None else BLOCK_ROWS
+        for row in (rows - rows % at_once).tolist():
+            os.posix_fadvise(descriptor, row * size, at_once * size, os.POSIX_FADV_WILLNEED)
 
     def read_into(self, rows: NDArray[np.int64], out: NDArray[np.float16]) -> None:
         """Copy rows to float16 [len(rows), dimension]."""
+        self.check(rows)
         np.take(self.matrix, rows, axis=0, out=out, mode="clip")
 
     def read_block(self, start: int, stop: int) -> NDArray[np.float32]:
@@ -142,6 +166,7 @@ class VectorFile:
             if count == 0:
                 raise DataLoss(f"{self._file.name} ends at byte {offset}", mend="restore the file from a copy")
             left, offset = left[count:], offset + count
+        self.check(np.arange(start, stop))
         return widened(read)
 
     def in_memory(self, rows: NDArray[np.int64]) -> bool:
@@ -157,11 +182,13 @@ class VectorFile:
 
     def blocks(self, block_rows: int = 16_384) -> list[NDArray[np.float16]]:
         """`matrix` in consecutive views."""
+        self.check()
         return [self.matrix[start : start + block_rows] for start in range(0, self.rows, block_rows)]
 
     def close(self) -> None:
         # Arrays handed out may still view the map; it goes with the last of them.
         self.matrix = np.empty((0, self.dimension), _DTYPE)
+        self.sums = None
         self._map = None
         self._file.close()
 

@@ -15,7 +15,7 @@ from pergamon.curve import curve_table
 from pergamon.output import human_bytes, print_json, progress_bar, to_plain
 
 INFO_EXAMPLES = "**Examples**\n\n`pergamon info my.store`\n\n`pergamon info my.store --json | jq .passages`"
-VERIFY_EXAMPLES = "**Example**\n\n`pergamon verify my.store && echo sound`"
+VERIFY_EXAMPLES = "**Examples**\n\n`pergamon verify my.store && echo sound`\n\n`pergamon verify my.store --recall 200`"
 
 _STORE = typer.Argument(..., help="The folder of a datastore.")
 _JSON = typer.Option(False, "--json", help="Print one JSON object.")
@@ -82,19 +82,35 @@ def _table(described: StoreInfo) -> Table:
     return table
 
 
-def verify(store: Path = _STORE, as_json: bool = _JSON) -> None:
-    """Check every byte of a datastore against its checksums; name each damaged file."""
+def verify(
+    store: Path = _STORE,
+    recall: int = typer.Option(
+        0, "--recall", metavar="N", help="With N stored vectors, also measure what a search finds of their neighbours."
+    ),
+    as_json: bool = _JSON,
+) -> None:
+    """Check every byte of a datastore against its checksums, and its parts against one another; name what is wrong."""
     with progress_bar() as progress:
         task = progress.add_task("reading bytes", total=None)
-        report = verify_datastore(store, lambda done, total: progress.update(task, completed=done, total=total))
+        report = verify_datastore(
+            store, lambda done, total: progress.update(task, completed=done, total=total), recall_queries=recall
+        )
     if as_json:
         print_json(to_plain(report))
     else:
         for orphan in report.orphans:
             typer.echo(f"note: {store / orphan} belongs to no generation", err=True)
+        for generation in report.old_generations:
+            typer.echo(f"note: generation {generation} is held by a reader", err=True)
         for problem in report.problems[1:]:
             typer.echo(f"damaged: {problem}", err=True)
+        if report.recall is not None:
+            found = report.recall
+            typer.echo(
+                f"recall@{found.k} {found.recall:.3f} (standard error {found.recall_error:.3f}) over {found.queries} "
+                f"stored vectors, with {found.nprobe} lists and {found.candidate_depth} candidates"
+            )
         if not report.problems:
             typer.echo(f"sound: {report.files} files, {human_bytes(report.bytes)}, generation {report.generation}")
     if report.problems:
-        raise DataLoss(report.problems[0], mend="restore the named files from a copy, or build the store again")
+        raise DataLoss(report.problems[0], mend=f"run: pergamon repair {store} --dry-run; or restore the named files")

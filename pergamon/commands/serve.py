@@ -15,8 +15,8 @@ from datastore.devices import parse_device
 from datastore.encoders.registry import open_query_encoder
 from datastore.errors import DeadlineExceeded, InvalidArgument, Unavailable
 from pergamon import options
-from retriever.fanout import Membership
-from retriever.local_shard import LocalShard
+from retriever.live_shard import REFRESH_S, LiveShard
+from retriever.membership import Membership
 from retriever.router import Router
 from retriever.rpc.remote_shard import RemoteShard
 from retriever.rpc.server import RpcServer
@@ -48,12 +48,18 @@ def serve(
     encoder: str | None = typer.Option(None, "--encoder", help="Where to load the datastore's encoder from."),
     warm_up_s: float = typer.Option(2.0, "--warm-up-s", help="Seconds of trial searches before it says it serves."),
     device: options.Device = "auto",
+    refresh_seconds: float = typer.Option(
+        REFRESH_S, "--refresh-seconds", min=0.0, help="Between looks for a new generation of the store; 0 for never."
+    ),
     grace_s: float = _GRACE,
 ) -> None:
-    """Serve a datastore, or one shard of it, over gRPC; prints the address when it is ready."""
+    """Serve a datastore, or one shard of it, over gRPC; prints the address when it is ready.
+
+    What is added to the store, deleted or tuned meanwhile is served soon after (docs/serving.md).
+    """
     part, chosen = _parse_shard(shard), parse_device(device)
     with _terminated_cleanly():
-        held = LocalShard(store, part, chosen)
+        held = LiveShard(store, part, chosen, refresh_s=refresh_seconds)
         router = Router(Membership([held]), lambda: open_query_encoder(held.describe().encoder, encoder, chosen))
         server = RpcServer(listen, retriever=router, shard=held)
 

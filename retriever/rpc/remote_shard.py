@@ -29,8 +29,9 @@ class RemoteShard:
     def name(self) -> str:
         return self._connection.address
 
-    def describe(self, timeout_s: float | None = None) -> ShardInfo:
-        answer = self._connection.call(self._service.Describe, shard_pb2.DescribeRequest(), timeout_s)
+    def describe(self, timeout_s: float | None = None, generation: int | None = None) -> ShardInfo:
+        message = shard_pb2.DescribeRequest(generation=generation)
+        answer = self._connection.call(self._service.Describe, message, timeout_s)
         return shard.shard_info_from_message(answer)
 
     def search(self, query: ShardQuery) -> ShardResult:
@@ -38,23 +39,31 @@ class RemoteShard:
         answer = self._connection.call(self._service.Search, message, query.timeout_s)
         return shard.shard_result_from_message(answer)
 
-    def bm25_statistics(self, text: str, timeout_s: float | None = None) -> tuple[int, Bm25Statistics]:
-        message = shard.statistics_request_to_message(text)
+    def bm25_statistics(
+        self, text: str, timeout_s: float | None = None, generation: int | None = None
+    ) -> tuple[int, Bm25Statistics]:
+        message = shard.statistics_request_to_message(text, generation)
         answer = self._connection.call(self._service.GetBm25Statistics, message, timeout_s)
         return answer.generation, shard.statistics_from_message(answer.statistics)
 
-    def fetch(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> list[Passage]:
-        message = shard_pb2.FetchPassagesRequest(rows=shard.rows_to_messages(rows))
+    def fetch(
+        self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None, generation: int | None = None
+    ) -> list[Passage]:
+        message = shard_pb2.FetchPassagesRequest(rows=shard.rows_to_messages(rows), generation=generation)
         answer = self._connection.call(self._service.FetchPassages, message, timeout_s)
         return [common.passage_from_message(passage) for passage in answer.passages]
 
-    def fetch_vectors(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> NDArray[np.float32]:
-        message = shard_pb2.FetchVectorsRequest(rows=shard.rows_to_messages(rows))
+    def fetch_vectors(
+        self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None, generation: int | None = None
+    ) -> NDArray[np.float32]:
+        message = shard_pb2.FetchVectorsRequest(rows=shard.rows_to_messages(rows), generation=generation)
         answer = self._connection.call(self._service.FetchVectors, message, timeout_s)
         return shard.vectors_from_message(answer, len(rows))
 
-    def lookup(self, names: Sequence[PassageName], timeout_s: float | None = None) -> list[Passage | None]:
-        message = shard_pb2.LookupPassagesRequest(names=common.names_to_messages(names))
+    def lookup(
+        self, names: Sequence[PassageName], timeout_s: float | None = None, generation: int | None = None
+    ) -> list[Passage | None]:
+        message = shard_pb2.LookupPassagesRequest(names=common.names_to_messages(names), generation=generation)
         answer = self._connection.call(self._service.LookupPassages, message, timeout_s)
         return shard.lookups_from_messages(answer.lookups)
 

@@ -50,7 +50,10 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         self._gate = gate
 
     def Describe(self, request: shard_pb2.DescribeRequest, context: grpc.ServicerContext) -> shard_pb2.DescribeResponse:
-        return self._gate.run(context, lambda timeout_s: shards.shard_info_to_message(self._shard.describe(timeout_s)))
+        def answer(timeout_s: float | None) -> shard_pb2.DescribeResponse:
+            return shards.shard_info_to_message(self._shard.describe(timeout_s, shards.generation_of(request)))
+
+        return self._gate.run(context, answer)
 
     def Search(self, request: shard_pb2.SearchRequest, context: grpc.ServicerContext) -> shard_pb2.SearchResponse:
         def answer(timeout_s: float | None) -> shard_pb2.SearchResponse:
@@ -63,7 +66,7 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         self, request: shard_pb2.GetBm25StatisticsRequest, context: grpc.ServicerContext
     ) -> shard_pb2.GetBm25StatisticsResponse:
         def answer(timeout_s: float | None) -> shard_pb2.GetBm25StatisticsResponse:
-            generation, statistics = self._shard.bm25_statistics(request.text, timeout_s)
+            generation, statistics = self._shard.bm25_statistics(request.text, timeout_s, shards.generation_of(request))
             return shard_pb2.GetBm25StatisticsResponse(
                 generation=generation, statistics=shards.statistics_to_message(statistics)
             )
@@ -74,7 +77,8 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         self, request: shard_pb2.FetchPassagesRequest, context: grpc.ServicerContext
     ) -> shard_pb2.FetchPassagesResponse:
         def answer(timeout_s: float | None) -> shard_pb2.FetchPassagesResponse:
-            passages = self._shard.fetch(shards.rows_from_messages(request.rows), timeout_s)
+            rows = shards.rows_from_messages(request.rows)
+            passages = self._shard.fetch(rows, timeout_s, shards.generation_of(request))
             return shard_pb2.FetchPassagesResponse(passages=map(common.passage_to_message, passages))
 
         return self._gate.run(context, answer)
@@ -83,7 +87,8 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         self, request: shard_pb2.FetchVectorsRequest, context: grpc.ServicerContext
     ) -> shard_pb2.FetchVectorsResponse:
         def answer(timeout_s: float | None) -> shard_pb2.FetchVectorsResponse:
-            vectors = self._shard.fetch_vectors(shards.rows_from_messages(request.rows), timeout_s)
+            rows = shards.rows_from_messages(request.rows)
+            vectors = self._shard.fetch_vectors(rows, timeout_s, shards.generation_of(request))
             return shards.vectors_to_message(vectors)
 
         return self._gate.run(context, answer)
@@ -92,7 +97,8 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         self, request: shard_pb2.LookupPassagesRequest, context: grpc.ServicerContext
     ) -> shard_pb2.LookupPassagesResponse:
         def answer(timeout_s: float | None) -> shard_pb2.LookupPassagesResponse:
-            passages = self._shard.lookup(common.names_from_messages(request.names), timeout_s)
+            names = common.names_from_messages(request.names)
+            passages = self._shard.lookup(names, timeout_s, shards.generation_of(request))
             return shard_pb2.LookupPassagesResponse(lookups=shards.lookups_to_messages(passages))
 
         return self._gate.run(context, answer)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from datastore.encoders.hashing import HashingEncoder
-from retriever.fanout import Membership
 from retriever.local_shard import LocalShard
+from retriever.membership import Membership
 from retriever.router import Router
 from retriever.shard import Shard
 

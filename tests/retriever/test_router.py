@@ -21,9 +21,9 @@ from datastore.store.manifest import read_manifest
 from datastore.store.reader import shard_segments
 from retriever.api import Fusion, Hit, Mode, SearchRequest, SearchResponse
 from retriever.client import open_target
-from retriever.fanout import Membership
 from retriever.fusion import fuse
 from retriever.local_shard import LocalShard
+from retriever.membership import Membership
 from retriever.router import FUSION_DEPTH, Router
 from retriever.shard import Candidate, Shard
 

@@ -154,11 +154,13 @@ class Watched(LocalShard):
     asked = 0
     gone = False
 
-    def fetch_vectors(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> NDArray[np.float32]:
+    def fetch_vectors(
+        self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None, generation: int | None = None
+    ) -> NDArray[np.float32]:
         self.asked += len(rows)
         if self.gone:
             raise Unavailable("the server went away", mend="start it again")
-        return super().fetch_vectors(rows, timeout_s)
+        return super().fetch_vectors(rows, timeout_s, generation)
 
 
 def test_vectors_are_read_only_for_diverse_hits(flat_store: Path, route: Route) -> None:

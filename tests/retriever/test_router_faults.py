@@ -75,7 +75,7 @@ def test_a_shard_of_an_older_generation_does_not_count(flat_store: Path, route: 
     assert response.generation == 2
     assert response.coverage.passages_searched == new.describe().passages
     assert list(response.coverage.failures) == [old.name]
-    assert "generation 1, others from 2" in response.coverage.failures[old.name]
+    assert "holds generation 1, and others answer from 2" in response.coverage.failures[old.name]
     assert all(passage is not None for passage in new.lookup(names(response)))
 
 

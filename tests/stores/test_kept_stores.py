@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from datastore.documents import PassageName
 from datastore.errors import NotFound
 from datastore.info import describe_store
+from datastore.keeping.addition import add
+from datastore.keeping.compaction import compact
+from datastore.keeping.deletion import delete
 from datastore.store.manifest import read_manifest
 from datastore.verify import verify
 from retriever.api import SearchRequest
@@ -78,6 +82,23 @@ def test_it_answers_as_it_did(store: Path) -> None:
             [hit.document_id, hit.chunk_index, pytest.approx(hit.score, abs=2e-6), hit.text] for hit in response.hits
         ]
         assert expected["hits"] == hits, (expected["query"], expected["mode"])
+    retriever.close()
+
+
+def test_it_can_be_changed(store: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(store, tmp_path / "copy"))
+    before = read_manifest(copy)
+    source = tmp_path / "more.jsonl"
+    source.write_text('{"_id": "new", "text": "A cormorant dries its wings."}\n')
+    assert add(copy, [str(source)]).documents == 1
+    assert delete(copy, document_ids=["new"]).documents == 1
+    assert add(copy, [str(source)]).manifest.documents == before.documents + 1
+    after = compact(copy).manifest
+    assert (after.passages, after.rows) == (before.passages + 1, before.passages + 1)
+    report = verify(copy)
+    assert (report.problems, report.orphans) == ((), ())
+    retriever = open_store(copy)
+    assert retriever.search(SearchRequest("cormorant wings", k=1)).hits[0].document_id == "new"
     retriever.close()
 
 

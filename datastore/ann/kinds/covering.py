@@ -26,11 +26,12 @@ class ListRows:
 
     Args:
         paths: of those files; `vectors` are of the same segments.
+        first_row: of the first segment.
     """
 
-    def __init__(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> None:
+    def __init__(self, paths: Sequence[Path], vectors: Sequence[VectorFile], first_row: int) -> None:
         self._files = [np.memmap(path, "<u4", "r", shape=(path.stat().st_size // 4,)) for path in paths]
-        self._bases = np.cumsum([0, *(file.rows for file in vectors)])
+        self._bases = np.cumsum([first_row, *(file.rows for file in vectors)])
 
     def count(self, accept: NDArray[np.uint8], nlist: int) -> NDArray[np.int32]:
         """Codes of accepted rows in each list, [nlist]."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ann.kinds.gpu import Gpus
-from datastore.ann.kinds.library import faiss, selector, use_threads
+from datastore.ann.kinds.library import accepted_part, faiss, selector, use_threads
 from datastore.ann.kinds.on_gpus import load_flat, place
 from datastore.ann.spec import IndexSpec
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class FlatIndex:
     """All vectors of some segments as float16 in memory, scanned whole."""
 
-    def __init__(self, spec: IndexSpec, vectors: Sequence[VectorFile]) -> None:
+    def __init__(self, spec: IndexSpec, vectors: Sequence[VectorFile], first_row: int = 0) -> None:
+        self._first_row = first_row
         kind = faiss.ScalarQuantizer.QT_fp16
         self._index = faiss.IndexScalarQuantizer(spec.dimension, kind, faiss.METRIC_INNER_PRODUCT)
         total = sum(file.rows for file in vectors)
@@ -33,6 +34,7 @@ class FlatIndex:
         )
         start = 0
         for file in vectors:
+            file.check()
             stored = file.matrix.reshape(-1).view(np.uint8)
             codes[start : start + len(stored)] = stored
             start += len(stored)
@@ -42,9 +44,12 @@ class FlatIndex:
         self, queries: NDArray[np.float32], depth: int, nprobe: int, accept: NDArray[np.uint8] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         use_threads(1)
+        accept = accepted_part(accept, self._first_row, self._index.ntotal)
         parameters = None if accept is None else faiss.SearchParameters(sel=selector(accept))
         depth = min(depth, max(1, self._index.ntotal))
         scores, rows = self._index.search(queries, depth, params=parameters)
+        if self._first_row:
+            rows[rows >= 0] += self._first_row
         return scores, rows
 
 
@@ -52,6 +57,7 @@ class FlatTemplate:
     """No codes of its own: the exact vectors are scanned."""
 
     exact = True
+    joins = True
 
     def __init__(self, spec: IndexSpec, gpus: Gpus | None = None) -> None:
         self._spec = spec
@@ -77,11 +83,11 @@ class FlatTemplate:
     def write_merged(self, paths: Sequence[Path], passages: Sequence[int], rows: NDArray[np.int64], path: Path) -> bool:
         return False
 
-    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
+    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile], first_row: int = 0) -> AnnIndex:
         return place(
-            self._gpus,
+            self._gpus if first_row == 0 else None,
             self._spec,
             sum(file.rows for file in vectors),
-            FlatIndex(self._spec, vectors),
+            FlatIndex(self._spec, vectors, first_row),
             lambda gpus, _: load_flat(gpus, vectors),
         )

@@ -12,7 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ann.kinds.gpu import Gpus, device_errors
-from datastore.ann.kinds.library import MEND, faiss, merged, pointer, read_index, search_lists, use_threads, write_index
+from datastore.ann.kinds.library import (
+    MEND,
+    accepted_part,
+    faiss,
+    merged,
+    pointer,
+    read_index,
+    search_lists,
+    use_threads,
+    write_index,
+)
 from datastore.ann.kinds.on_gpus import assigner, for_building, load_byte_codes, place
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
@@ -26,12 +36,12 @@ if TYPE_CHECKING:
 class IvfPqIndex:
     """Inverted lists of product-quantized residuals, memory-mapped, a FAISS index for each segment."""
 
-    def __init__(self, trained: Any, segments: Sequence[Any]) -> None:
+    def __init__(self, trained: Any, segments: Sequence[Any], first_row: int = 0) -> None:
         for segment in segments:
             _lend_quantizer(trained, segment)
         self._trained = trained  # owns the quantizer
         self._segments = segments
-        self._bases = np.cumsum([0, *(segment.ntotal for segment in segments)]).tolist()
+        self._bases = np.cumsum([first_row, *(segment.ntotal for segment in segments)]).tolist()
 
     def search(
         self, queries: NDArray[np.float32], depth: int, nprobe: int, accept: NDArray[np.uint8] | None
@@ -40,7 +50,7 @@ class IvfPqIndex:
         nprobe = min(nprobe, self._trained.nlist)
         probes = self._trained.quantizer.search(queries, nprobe)
         found = [
-            search_lists(segment, queries, depth, probes, _part(accept, start, segment.ntotal))
+            search_lists(segment, queries, depth, probes, accepted_part(accept, start, segment.ntotal))
             for segment, start in zip(self._segments, self._bases, strict=False)
         ]
         if not found:
@@ -131,14 +141,19 @@ class IvfPqTemplate:
         write_index(index, path)
         return True
 
-    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
+    @property
+    def joins(self) -> bool:
+        """On GPUs; elsewhere the segments' files are mapped one by one."""
+        return self._gpus is not None
+
+    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile], first_row: int = 0) -> AnnIndex:
         rows = [file.rows for file in vectors]
         mapped = [self._open_segment(path, count) for path, count in zip(paths, rows, strict=True)]
         return place(
-            self._gpus,
+            self._gpus if first_row == 0 else None,
             self._spec,
             sum(rows),
-            IvfPqIndex(self._index, mapped),
+            IvfPqIndex(self._index, mapped, first_row),
             lambda gpus, plan: load_byte_codes(gpus, plan, self._index, self._joined(paths, rows)),
         )
 
@@ -158,15 +173,6 @@ class IvfPqTemplate:
         if seen != wanted:
             raise DataLoss(f"{path} has (rows, dimension, nlist, pq_m) {seen}; wanted {wanted}", mend=MEND)
         return index
-
-
-def _part(accept: NDArray[np.uint8] | None, start: int, rows: int) -> NDArray[np.uint8] | None:
-    """The bits of one segment, beginning at a byte."""
-    if accept is None or start == 0:
-        return accept
-    first = start // 8
-    bits = np.unpackbits(accept[first : (start + rows + 7) // 8], bitorder="little")[start - 8 * first :][:rows]
-    return np.packbits(bits, bitorder="little")
 
 
 def _copy_list(source: Any, target: Any, number: int, rows: NDArray[np.int64]) -> None:

@@ -58,6 +58,7 @@ class IvfPq4Template:
     """Centroids, rotation and codebooks, trained once for the datastore."""
 
     exact = False
+    joins = True
 
     def __init__(
         self,
@@ -155,15 +156,15 @@ class IvfPq4Template:
             renumbered(joined, rows).write(path, self._spec)
         return True
 
-    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
+    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile], first_row: int = 0) -> AnnIndex:
         rows = [file.rows for file in vectors]
         trained = (self._coarse, self._rotation, self._codebooks)
-        with JoinedLists(paths, rows, self._spec) as joined:
+        with JoinedLists(paths, rows, self._spec, first_row) as joined:
             index = place(
-                self._gpus,
+                self._gpus if first_row == 0 else None,
                 self._spec,
                 sum(rows),
-                IvfPq4Index(self._spec, *trained, joined, list_rows=ListRows(paths, vectors)),
+                IvfPq4Index(self._spec, *trained, joined, list_rows=ListRows(paths, vectors, first_row)),
                 lambda gpus, plan: load_half_byte_codes(gpus, plan, ByteLists(*trained, plan.code_bytes), joined),
             )
         give_back_memory()
@@ -198,7 +199,13 @@ class IvfPq4Index:
         self, queries: NDArray[np.float32], depth: int, nprobe: int, accept: NDArray[np.uint8] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         use_threads(1)
-        return self._search(queries, depth, self._coarse.probes(queries, min(nprobe, self._nlist)), accept)
+        return self.scan(queries, depth, self._coarse.probes(queries, min(nprobe, self._nlist)), accept)
+
+    def probes(
+        self, queries: NDArray[np.float32], nprobe: int, accept: NDArray[np.uint8] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        use_threads(1)
+        return self._coarse.probes(queries, min(nprobe, self._nlist))
 
     def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int32]:
         return self._list_rows.count(accept, self._nlist)
@@ -207,9 +214,15 @@ class IvfPq4Index:
         self, queries: NDArray[np.float32], depth: int, cover: Cover
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         use_threads(1)
-        return self._search(queries, depth, covering_lists(self._coarse, queries, cover), cover.accept)
+        return self.scan(queries, depth, covering_lists(self._coarse, queries, cover), cover.accept)
 
-    def _search(
+    def covering_probes(
+        self, queries: NDArray[np.float32], cover: Cover
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        use_threads(1)
+        return covering_lists(self._coarse, queries, cover)
+
+    def scan(
         self,
         queries: NDArray[np.float32],
         depth: int,

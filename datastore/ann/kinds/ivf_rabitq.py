@@ -47,6 +47,7 @@ class IvfRabitqTemplate:
     """Centroids, trained once for the datastore, in the coordinates of a random rotation."""
 
     exact = False
+    joins = True
 
     def __init__(
         self, spec: IndexSpec, coarse: CoarseIndex, rotation: NDArray[np.float32], gpus: Gpus | None = None
@@ -132,11 +133,12 @@ class IvfRabitqTemplate:
             renumbered(joined, rows).write(path, self._spec)
         return True
 
-    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile]) -> AnnIndex:
+    def open(self, paths: Sequence[Path], vectors: Sequence[VectorFile], first_row: int = 0) -> AnnIndex:
         rows = [file.rows for file in vectors]
-        with JoinedLists(paths, rows, self._spec) as joined:
-            own = IvfRabitqIndex(self._spec, self._coarse, self._rotation, joined, list_rows=ListRows(paths, vectors))
-            index = place(self._gpus, self._spec, sum(rows), own)
+        with JoinedLists(paths, rows, self._spec, first_row) as joined:
+            list_rows = ListRows(paths, vectors, first_row)
+            own = IvfRabitqIndex(self._spec, self._coarse, self._rotation, joined, list_rows=list_rows)
+            index = place(self._gpus if first_row == 0 else None, self._spec, sum(rows), own)
         give_back_memory()
         return index
 
@@ -170,6 +172,12 @@ class IvfRabitqIndex:
         rotated = queries @ self._rotation
         return self._search(rotated, depth, self._coarse.probes(rotated, min(nprobe, self._spec.nlist)), accept)
 
+    def probes(
+        self, queries: NDArray[np.float32], nprobe: int, accept: NDArray[np.uint8] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        use_threads(1)
+        return self._coarse.probes(queries @ self._rotation, min(nprobe, self._spec.nlist))
+
     def count_in_lists(self, accept: NDArray[np.uint8]) -> NDArray[np.int32]:
         return self._list_rows.count(accept, self._spec.nlist)
 
@@ -179,6 +187,21 @@ class IvfRabitqIndex:
         use_threads(1)
         rotated = queries @ self._rotation
         return self._search(rotated, depth, covering_lists(self._coarse, rotated, cover), cover.accept)
+
+    def covering_probes(
+        self, queries: NDArray[np.float32], cover: Cover
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        use_threads(1)
+        return covering_lists(self._coarse, queries @ self._rotation, cover)
+
+    def scan(
+        self,
+        queries: NDArray[np.float32],
+        depth: int,
+        probes: tuple[NDArray[np.float32], NDArray[np.int64]],
+        accept: NDArray[np.uint8] | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        return self._search(queries @ self._rotation, depth, probes, accept)
 
     def _search(
         self,

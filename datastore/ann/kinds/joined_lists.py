@@ -44,18 +44,19 @@ class JoinedLists:
 
     Args:
         passages: of each segment.
+        first_row: of the first segment.
 
     Raises:
         DataLoss: a file cannot be read, or does not have the entries that its passages need.
     """
 
-    def __init__(self, paths: Sequence[Path], passages: Sequence[int], spec: IndexSpec) -> None:
+    def __init__(self, paths: Sequence[Path], passages: Sequence[int], spec: IndexSpec, first_row: int = 0) -> None:
         self._spec = spec
         with ExitStack() as stack:
             self._files = [
                 stack.enter_context(_ListFile(path, spec, count)) for path, count in zip(paths, passages, strict=True)
             ]
-            self._bases = np.cumsum([0, *passages])[:-1]
+            self._bases = np.cumsum([first_row, *passages])[:-1]
             self._lengths = np.array([file.lengths for file in self._files], np.uint32).reshape(-1, spec.nlist)
             self.sizes: NDArray[np.int64] = self._lengths.sum(axis=0, dtype=np.int64)
             """Of every list, [nlist]."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.errors import DataLoss, ResourceExhausted
+from datastore.errors import DataLoss, InvalidArgument, ResourceExhausted
 
 _ROTATION_ROUNDS = 12
 _ROTATION_POINTS = 16_384
@@ -44,6 +44,7 @@ import faiss  # noqa: E402
 __all__ = [
     "CODEBOOK",
     "MEND",
+    "accepted_part",
     "faiss",
     "give_back_memory",
     "inner_products_by_row",
@@ -137,6 +138,15 @@ def train_rotation(vectors: NDArray[np.float32], dimension: int, count: int, see
     return rotation.reshape(dimension, vectors.shape[1])
 
 
+def accepted_part(accept: NDArray[np.uint8] | None, start: int, rows: int) -> NDArray[np.uint8] | None:
+    """The bits of `rows` rows from `start` on, beginning at a byte."""
+    if accept is None or start == 0:
+        return accept
+    first = start // 8
+    bits = np.unpackbits(accept[first : (start + rows + 7) // 8], bitorder="little")[start - 8 * first :][:rows]
+    return np.packbits(bits, bitorder="little")
+
+
 def selector(accept: NDArray[np.uint8] | None) -> Any:
     """FAISS's form of a bitmap of rows (bit `r % 8` of byte `r // 8`), which must outlive it; None takes all."""
     return None if accept is None else faiss.IDSelectorBitmap(8 * len(accept), pointer(accept))
@@ -223,6 +233,43 @@ def read_index(path: Path, kind: type, flags: int) -> Any:
     if not isinstance(index, kind):
         raise DataLoss(f"{path} holds {type(index).__name__}; wanted {kind.__name__}", mend=MEND)
     return index
+
+
+class StoredVectors:
+    """The vectors of a FAISS index of another program, as far as it can give them back: exact ones of a flat index, of
+    any other what its codes decode to.
+
+    Raises:
+        InvalidArgument: it cannot be read, or keeps nothing to decode.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise InvalidArgument(
+                f"{path} cannot be read: {reason}", mend="name a FAISS index", field="index"
+            ) from None
+        self._path = path
+        self.count = int(self._index.ntotal)
+        inside = faiss.downcast_index(getattr(self._index, "index", self._index))
+        self.exact = isinstance(inside, faiss.IndexFlat | faiss.IndexIVFFlat)
+        if isinstance(inside, faiss.IndexIVF):
+            inside.make_direct_map()
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """float32 [stop - start, dimension], by the ids of the index."""
+        try:
+            vectors: NDArray[np.float32] = self._index.reconstruct_n(start, stop - start)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise InvalidArgument(
+                f"{self._path} gives no vectors back for the ids {start} to {stop - 1}: {reason}",
+                mend="wanted ids that count from 0, and an index that can reconstruct",
+                field="index",
+            ) from None
+        return vectors
 
 
 def inner_products_by_row(

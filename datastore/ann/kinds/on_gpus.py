@@ -109,6 +109,8 @@ def assigner(gpus: Gpus | None, spec: IndexSpec, centroids: NDArray[np.float32])
 
 def load_flat(gpus: Gpus, vectors: Sequence[VectorFile]) -> FlatShards:
     """All vectors, the first to the first device and so on."""
+    for file in vectors:
+        file.check()
     bases = np.cumsum([0, *(file.rows for file in vectors)]).tolist()
     bounds = np.linspace(0, bases[-1], len(gpus.numbers) + 1).astype(int).tolist()
 

@@ -176,6 +176,7 @@ def info_to_message(info: DatastoreInfo) -> retrieval_pb2.GetInfoResponse:
         encoder=info.encoder,
         index=info.index,
         shards_total=info.shards_total,
+        refresh_error=info.refresh_error,
     )
 
 
@@ -188,6 +189,7 @@ def info_from_message(message: retrieval_pb2.GetInfoResponse) -> DatastoreInfo:
         encoder=message.encoder,
         index=message.index,
         shards_total=message.shards_total,
+        refresh_error=message.refresh_error,
     )
 
 

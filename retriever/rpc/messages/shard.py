@@ -54,6 +54,8 @@ def shard_info_to_message(info: ShardInfo) -> shard_pb2.DescribeResponse:
         bm25_b=info.bm25_b,
         bm25_whole=info.bm25_whole,
         segments=info.segments,
+        generations=info.generations,
+        refresh_error=info.refresh_error,
     )
 
 
@@ -83,6 +85,8 @@ def shard_info_from_message(message: shard_pb2.DescribeResponse) -> ShardInfo:
         bm25_b=message.bm25_b,
         bm25_whole=message.bm25_whole,
         segments=tuple(message.segments),
+        generations=tuple(message.generations),
+        refresh_error=message.refresh_error,
     )
 
 
@@ -93,6 +97,7 @@ def shard_query_to_message(query: ShardQuery) -> shard_pb2.SearchRequest:
         bm25=None if query.bm25 is None else _bm25_to_message(query.bm25),
         where=None if query.where is None else encodable(query.where, "where"),
         passages=query.passages,
+        generation=query.generation,
     )
 
 
@@ -107,6 +112,7 @@ def shard_query_from_message(message: shard_pb2.SearchRequest, timeout_s: float 
         bm25=_bm25_from_message(message.bm25) if message.HasField("bm25") else None,
         where=message.where if message.HasField("where") else None,
         passages=message.passages,
+        generation=generation_of(message),
         timeout_s=timeout_s,
     )
 
@@ -161,6 +167,8 @@ def shard_result_to_message(result: ShardResult) -> shard_pb2.SearchResponse:
         dense=_candidates_to_message(result.dense),
         bm25=_candidates_to_message(result.bm25),
         passages=map(passage_to_message, result.passages),
+        passages_total=result.passages_total,
+        generations=result.generations,
     )
 
 
@@ -174,6 +182,8 @@ def shard_result_from_message(message: shard_pb2.SearchResponse) -> ShardResult:
         dense=_candidates_from_message(message.dense),
         bm25=_candidates_from_message(message.bm25),
         passages=tuple(map(passage_from_message, message.passages)),
+        passages_total=message.passages_total,
+        generations=tuple(message.generations),
     )
 
 
@@ -223,8 +233,20 @@ def statistics_from_message(message: shard_pb2.Bm25Statistics) -> Bm25Statistics
     )
 
 
-def statistics_request_to_message(text: str) -> shard_pb2.GetBm25StatisticsRequest:
-    return shard_pb2.GetBm25StatisticsRequest(text=encodable(text, "text"))
+def statistics_request_to_message(text: str, generation: int | None) -> shard_pb2.GetBm25StatisticsRequest:
+    return shard_pb2.GetBm25StatisticsRequest(text=encodable(text, "text"), generation=generation)
+
+
+def generation_of(
+    message: shard_pb2.DescribeRequest
+    | shard_pb2.SearchRequest
+    | shard_pb2.GetBm25StatisticsRequest
+    | shard_pb2.FetchPassagesRequest
+    | shard_pb2.FetchVectorsRequest
+    | shard_pb2.LookupPassagesRequest,
+) -> int | None:
+    """The generation that a request asks for, None for the newest."""
+    return message.generation if message.HasField("generation") else None
 
 
 def rows_to_messages(rows: Sequence[tuple[str, int]]) -> list[shard_pb2.PassageRow]:

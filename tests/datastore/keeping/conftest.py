@@ -13,9 +13,9 @@ import pytest
 from datastore.build import build
 from datastore.config import load_config
 from datastore.encoders.hashing import HashingEncoder
-from retriever.api import SearchRequest
-from retriever.fanout import Membership
+from retriever.api import Mode, SearchRequest
 from retriever.local_shard import LocalShard
+from retriever.membership import Membership
 from retriever.router import Router
 
 Record = dict[str, Any]
@@ -31,9 +31,9 @@ class Stores:
     segment_passages = 400
     kinds: ClassVar[dict[str, dict[str, Any]]] = {
         "flat": {"kind": "flat"},
-        "ivf-pq": {"kind": "ivf-pq", "nlist": 8, "pq_m": 16},
-        "ivf-pq4": {"kind": "ivf-pq4", "nlist": 8},
-        "ivf-rabitq": {"kind": "ivf-rabitq", "nlist": 8},
+        "ivf-pq": {"kind": "ivf-pq", "nlist": 8, "pq_m": 16, "tune_queries": 20},
+        "ivf-pq4": {"kind": "ivf-pq4", "nlist": 8, "tune_queries": 20},
+        "ivf-rabitq": {"kind": "ivf-rabitq", "nlist": 8, "tune_queries": 20},
     }
     all_lists: ClassVar[dict[str, Any]] = {"nprobe": 8, "candidate_depth": 5000}
     """Where everything is looked at, whatever the kind, order and scores are exact."""
@@ -73,13 +73,13 @@ class Stores:
         finally:
             router.close()
 
-    def answers(self, store: Path, mode: str, shards: int = 1, **more: Any) -> Hits:
+    def answers(self, store: Path, mode: Mode, shards: int = 1, **more: Any) -> Hits:
         with self.opened(store, shards) as router:
-            requests = [SearchRequest(query, k=15, mode=mode, **more) for query in self.queries]  # type: ignore[arg-type]
-            return [
-                [(hit.document_id, hit.chunk_index, hit.score) for hit in router.search(request).hits]
-                for request in requests
-            ]
+            return self.answers_of(router, mode, **more)
+
+    def answers_of(self, router: Router, mode: Mode, **more: Any) -> Hits:
+        found = [router.search(SearchRequest(query, k=15, mode=mode, **more)) for query in self.queries]
+        return [[(hit.document_id, hit.chunk_index, hit.score) for hit in response.hits] for response in found]
 
 
 @pytest.fixture(scope="session")

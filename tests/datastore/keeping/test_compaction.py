@@ -11,6 +11,7 @@ import pytest
 
 from datastore.ann import spec as specs
 from datastore.bm25.index import Bm25Index
+from datastore.errors import InvalidArgument
 from datastore.info import describe_store
 from datastore.keeping.addition import add
 from datastore.keeping.compaction import compact
@@ -206,4 +207,14 @@ def test_a_flat_index_that_is_outgrown(tmp_path: Path, stores: Stores, monkeypat
     assert (done.retrained, done.manifest.index.kind) == (True, "ivf-pq4")
     nlist = done.manifest.index.nlist
     assert stores.answers(store, "dense", nprobe=nlist, candidate_depth=5000) == wanted
+    assert verify(store).problems == ()
+
+
+def test_too_few_are_left_to_train_an_index(tmp_path: Path, stores: Stores) -> None:
+    store = stores.build(tmp_path, stores.records(range(300)), "ivf-pq4")
+    delete(store, where="document_id != 'd7'")
+    with pytest.raises(InvalidArgument, match="for 2 training vectors"):
+        compact(store, retrain=True)
+    assert compact(store).manifest.rows == 2
+    assert {hit[0] for hit in stores.answers(store, "dense")[0]} == {"d7"}
     assert verify(store).problems == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from datastore.ann.spec import choose_index
 from datastore.config import IndexConfig, SegmentConfig, segment_limit
 from datastore.errors import InvalidArgument
+from datastore.plan.calibration import Measured, OperatingPoint, calibration
 from datastore.plan.constants import Constants
 from datastore.plan.request import PlanRequest
 from datastore.plan.results import Plan, ShapePlan
@@ -181,3 +183,15 @@ def test_what_is_out_of_bounds_is_refused(request_: dict[str, Any], problem: str
 def test_a_recall_that_was_never_reached_is_refused(on_cpu: Shape) -> None:
     with pytest.raises(InvalidArgument, match=r"recall is 0\.9999; measured was up to 0\.99"):
         on_cpu(passages=10**7, recall=0.9999)
+
+
+def test_two_collections_of_one_size_are_met_halfway() -> None:
+    def measured(passages: int, nprobe: float) -> Measured:
+        points = (OperatingPoint(0.9, nprobe, 30.0), OperatingPoint(0.99, 4 * nprobe, 30.0))
+        return Measured("a file", passages, 1024, points)
+
+    cost = next(iter(calibration().kinds.values()))
+    alike = replace(cost, measured=(measured(1000, 10.0), measured(1000, 40.0)))
+    assert alike.operating_point(0.9, 5000).nprobe == pytest.approx(20.0)
+    larger = replace(cost, measured=(*alike.measured, measured(4000, 80.0)))
+    assert larger.operating_point(0.9, 2000).nprobe == pytest.approx(40.0)

@@ -45,7 +45,7 @@ class MemoryShard:
             name = (f"doc-{row // 2}", row % 2)
             self.passages.append(Passage(*name, text, f"Title {row}", "memory", 5, 5 + len(text), attributes))
 
-    def describe(self, timeout_s: float | None = None) -> ShardInfo:
+    def describe(self, timeout_s: float | None = None, generation: int | None = None) -> ShardInfo:
         self.before(timeout_s)
         encoder = EncoderFingerprint("tiny", "1", 8, "mean", True, "query: ", "", 0)
         return ShardInfo("d-1", 3, 0, 1, 30, 30, 15, 8, encoder, "flat", 0.9, 0.4, True, ("s-1",))
@@ -56,7 +56,9 @@ class MemoryShard:
         bm25 = self._best(self._bm25_scores(query.bm25), query.k) if query.bm25 else ()
         return ShardResult("d-1", 3, 0, 1, 30, dense, bm25)
 
-    def bm25_statistics(self, text: str, timeout_s: float | None = None) -> tuple[int, Bm25Statistics]:
+    def bm25_statistics(
+        self, text: str, timeout_s: float | None = None, generation: int | None = None
+    ) -> tuple[int, Bm25Statistics]:
         self.before(timeout_s)
         texts = [passage.text.split() for passage in self.passages]
         frequencies = {term: sum(term in words for words in texts) for term in text.split()}
@@ -75,15 +77,21 @@ class MemoryShard:
                 scores[row] += idf * counts[term] / (counts[term] + norm)
         return scores
 
-    def fetch(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> list[Passage]:
+    def fetch(
+        self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None, generation: int | None = None
+    ) -> list[Passage]:
         self.before(timeout_s)
         return [self.passages[row] for _, row in rows]
 
-    def fetch_vectors(self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None) -> NDArray[np.float32]:
+    def fetch_vectors(
+        self, rows: Sequence[tuple[str, int]], timeout_s: float | None = None, generation: int | None = None
+    ) -> NDArray[np.float32]:
         self.before(timeout_s)
         return self.vectors[[row for _, row in rows]]
 
-    def lookup(self, names: Sequence[PassageName], timeout_s: float | None = None) -> list[Passage | None]:
+    def lookup(
+        self, names: Sequence[PassageName], timeout_s: float | None = None, generation: int | None = None
+    ) -> list[Passage | None]:
         self.before(timeout_s)
         known = {passage.name: passage for passage in self.passages}
         return [known.get(name) for name in names]

@@ -528,6 +528,7 @@ class GetInfoResponse(_message.Message):
     ENCODER_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     SHARDS_TOTAL_FIELD_NUMBER: _builtins.int
+    REFRESH_ERROR_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """The generation that is served."""
     passages: _builtins.int
@@ -542,6 +543,8 @@ class GetInfoResponse(_message.Message):
     """The kind of dense index."""
     shards_total: _builtins.int
     """Shards of the datastore."""
+    refresh_error: _builtins.str
+    """Why a newer generation of the datastore is not served; empty if nothing is wrong."""
     def __init__(
         self,
         *,
@@ -552,10 +555,11 @@ class GetInfoResponse(_message.Message):
         encoder: _builtins.str = ...,
         index: _builtins.str = ...,
         shards_total: _builtins.int = ...,
+        refresh_error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "documents", b"documents", "encoder", b"encoder", "generation", b"generation", "index", b"index", "passages", b"passages", "shards_total", b"shards_total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "documents", b"documents", "encoder", b"encoder", "generation", b"generation", "index", b"index", "passages", b"passages", "refresh_error", b"refresh_error", "shards_total", b"shards_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from retriever.stubs.pergamon.common.v1 import passage_pb2 as pergamon_dot_common_dot_v1_dot_passage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpergamon/shard/v1/shard.proto\x12\x11pergamon.shard.v1\x1a pergamon/common/v1/passage.proto\"\xae\x01\n\x12\x45ncoderFingerprint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x11\n\tdimension\x18\x03 \x01(\r\x12\x0f\n\x07pooling\x18\x04 \x01(\t\x12\x12\n\nnormalized\x18\x05 \x01(\x08\x12\x14\n\x0cquery_prompt\x18\x06 \x01(\t\x12\x16\n\x0epassage_prompt\x18\x07 \x01(\t\x12\x12\n\nmax_tokens\x18\x08 \x01(\r\"\x84\x01\n\nCandidates\x12\x14\n\x0c\x64ocument_ids\x18\x01 \x03(\t\x12\x15\n\rchunk_indexes\x18\x02 \x03(\r\x12\x0e\n\x06scores\x18\x03 \x03(\x01\x12\x19\n\x11segment_positions\x18\x04 \x03(\r\x12\x0c\n\x04rows\x18\x05 \x03(\x04\x12\x10\n\x08segments\x18\x06 \x03(\t\"\xd3\x01\n\x0e\x42m25Statistics\x12\x16\n\x0e\x64ocument_count\x18\x01 \x01(\x04\x12\x13\n\x0btotal_terms\x18\x02 \x01(\x04\x12X\n\x14\x64ocument_frequencies\x18\x03 \x03(\x0b\x32:.pergamon.shard.v1.Bm25Statistics.DocumentFrequenciesEntry\x1a:\n\x18\x44ocumentFrequenciesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x11\n\x0f\x44\x65scribeRequest\"\xca\x02\n\x10\x44\x65scribeResponse\x12\x14\n\x0c\x64\x61tastore_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x13\n\x0bshard_index\x18\x03 \x01(\r\x12\x13\n\x0bshard_count\x18\x04 \x01(\r\x12\x10\n\x08passages\x18\x05 \x01(\x04\x12\x16\n\x0epassages_total\x18\x06 \x01(\x04\x12\x17\n\x0f\x64ocuments_total\x18\x07 \x01(\x04\x12\x11\n\tdimension\x18\x08 \x01(\r\x12\x36\n\x07\x65ncoder\x18\t \x01(\x0b\x32%.pergamon.shard.v1.EncoderFingerprint\x12\r\n\x05index\x18\n \x01(\t\x12\x0f\n\x07\x62m25_k1\x18\x0b \x01(\x01\x12\x0e\n\x06\x62m25_b\x18\x0c \x01(\x01\x12\x10\n\x08segments\x18\r \x03(\t\x12\x12\n\nbm25_whole\x18\x0e \x01(\x08\"\x99\x01\n\nDenseQuery\x12\x19\n\x11vector_float32_le\x18\x01 \x01(\x0c\x12\x1c\n\x0f\x63\x61ndidate_depth\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x06nprobe\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x13\n\x06recall\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\x12\n\x10_candidate_depthB\t\n\x07_nprobeB\t\n\x07_recall\"~\n\tBm25Query\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x35\n\nstatistics\x18\x02 \x01(\x0b\x32!.pergamon.shard.v1.Bm25Statistics\x12\x0f\n\x02k1\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x01\x62\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x05\n\x03_k1B\x04\n\x02_b\"\xa4\x01\n\rSearchRequest\x12\t\n\x01k\x18\x01 \x01(\r\x12,\n\x05\x64\x65nse\x18\x02 \x01(\x0b\x32\x1d.pergamon.shard.v1.DenseQuery\x12*\n\x04\x62m25\x18\x03 \x01(\x0b\x32\x1c.pergamon.shard.v1.Bm25Query\x12\x12\n\x05where\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08passages\x18\x04 \x01(\rB\x08\n\x06_where\"\x89\x02\n\x0eSearchResponse\x12\x14\n\x0c\x64\x61tastore_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x13\n\x0bshard_index\x18\x03 \x01(\r\x12\x13\n\x0bshard_count\x18\x04 \x01(\r\x12\x19\n\x11passages_searched\x18\x05 \x01(\x04\x12,\n\x05\x64\x65nse\x18\x06 \x01(\x0b\x32\x1d.pergamon.shard.v1.Candidates\x12+\n\x04\x62m25\x18\x07 \x01(\x0b\x32\x1d.pergamon.shard.v1.Candidates\x12-\n\x08passages\x18\x08 \x03(\x0b\x32\x1b.pergamon.common.v1.Passage\"(\n\x18GetBm25StatisticsRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\"f\n\x19GetBm25StatisticsResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x35\n\nstatistics\x18\x02 \x01(\x0b\x32!.pergamon.shard.v1.Bm25Statistics\"*\n\nPassageRow\x12\x0f\n\x07segment\x18\x01 \x01(\t\x12\x0b\n\x03row\x18\x02 \x01(\x04\"C\n\x14\x46\x65tchPassagesRequest\x12+\n\x04rows\x18\x01 \x03(\x0b\x32\x1d.pergamon.shard.v1.PassageRow\"F\n\x15\x46\x65tchPassagesResponse\x12-\n\x08passages\x18\x01 \x03(\x0b\x32\x1b.pergamon.common.v1.Passage\"B\n\x13\x46\x65tchVectorsRequest\x12+\n\x04rows\x18\x01 \x03(\x0b\x32\x1d.pergamon.shard.v1.PassageRow\"E\n\x14\x46\x65tchVectorsResponse\x12\x11\n\tdimension\x18\x01 \x01(\r\x12\x1a\n\x12vectors_float16_le\x18\x02 \x01(\x0c\"G\n\x15LookupPassagesRequest\x12.\n\x05names\x18\x01 \x03(\x0b\x32\x1f.pergamon.common.v1.PassageName\"=\n\rPassageLookup\x12,\n\x07passage\x18\x01 \x01(\x0b\x32\x1b.pergamon.common.v1.Passage\"K\n\x16LookupPassagesResponse\x12\x31\n\x07lookups\x18\x01 \x03(\x0b\x32 .pergamon.shard.v1.PassageLookup2\xce\x04\n\x0cShardService\x12S\n\x08\x44\x65scribe\x12\".pergamon.shard.v1.DescribeRequest\x1a#.pergamon.shard.v1.DescribeResponse\x12M\n\x06Search\x12 .pergamon.shard.v1.SearchRequest\x1a!.pergamon.shard.v1.SearchResponse\x12n\n\x11GetBm25Statistics\x12+.pergamon.shard.v1.GetBm25StatisticsRequest\x1a,.pergamon.shard.v1.GetBm25StatisticsResponse\x12\x62\n\rFetchPassages\x12\'.pergamon.shard.v1.FetchPassagesRequest\x1a(.pergamon.shard.v1.FetchPassagesResponse\x12_\n\x0c\x46\x65tchVectors\x12&.pergamon.shard.v1.FetchVectorsRequest\x1a\'.pergamon.shard.v1.FetchVectorsResponse\x12\x65\n\x0eLookupPassages\x12(.pergamon.shard.v1.LookupPassagesRequest\x1a).pergamon.shard.v1.LookupPassagesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpergamon/shard/v1/shard.proto\x12\x11pergamon.shard.v1\x1a pergamon/common/v1/passage.proto\"\xae\x01\n\x12\x45ncoderFingerprint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x11\n\tdimension\x18\x03 \x01(\r\x12\x0f\n\x07pooling\x18\x04 \x01(\t\x12\x12\n\nnormalized\x18\x05 \x01(\x08\x12\x14\n\x0cquery_prompt\x18\x06 \x01(\t\x12\x16\n\x0epassage_prompt\x18\x07 \x01(\t\x12\x12\n\nmax_tokens\x18\x08 \x01(\r\"\x84\x01\n\nCandidates\x12\x14\n\x0c\x64ocument_ids\x18\x01 \x03(\t\x12\x15\n\rchunk_indexes\x18\x02 \x03(\r\x12\x0e\n\x06scores\x18\x03 \x03(\x01\x12\x19\n\x11segment_positions\x18\x04 \x03(\r\x12\x0c\n\x04rows\x18\x05 \x03(\x04\x12\x10\n\x08segments\x18\x06 \x03(\t\"\xd3\x01\n\x0e\x42m25Statistics\x12\x16\n\x0e\x64ocument_count\x18\x01 \x01(\x04\x12\x13\n\x0btotal_terms\x18\x02 \x01(\x04\x12X\n\x14\x64ocument_frequencies\x18\x03 \x03(\x0b\x32:.pergamon.shard.v1.Bm25Statistics.DocumentFrequenciesEntry\x1a:\n\x18\x44ocumentFrequenciesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"9\n\x0f\x44\x65scribeRequest\x12\x17\n\ngeneration\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\r\n\x0b_generation\"\xf6\x02\n\x10\x44\x65scribeResponse\x12\x14\n\x0c\x64\x61tastore_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x13\n\x0bshard_index\x18\x03 \x01(\r\x12\x13\n\x0bshard_count\x18\x04 \x01(\r\x12\x10\n\x08passages\x18\x05 \x01(\x04\x12\x16\n\x0epassages_total\x18\x06 \x01(\x04\x12\x17\n\x0f\x64ocuments_total\x18\x07 \x01(\x04\x12\x11\n\tdimension\x18\x08 \x01(\r\x12\x36\n\x07\x65ncoder\x18\t \x01(\x0b\x32%.pergamon.shard.v1.EncoderFingerprint\x12\r\n\x05index\x18\n \x01(\t\x12\x0f\n\x07\x62m25_k1\x18\x0b \x01(\x01\x12\x0e\n\x06\x62m25_b\x18\x0c \x01(\x01\x12\x10\n\x08segments\x18\r \x03(\t\x12\x12\n\nbm25_whole\x18\x0e \x01(\x08\x12\x13\n\x0bgenerations\x18\x0f \x03(\x04\x12\x15\n\rrefresh_error\x18\x10 \x01(\t\"\x99\x01\n\nDenseQuery\x12\x19\n\x11vector_float32_le\x18\x01 \x01(\x0c\x12\x1c\n\x0f\x63\x61ndidate_depth\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x06nprobe\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x13\n\x06recall\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\x12\n\x10_candidate_depthB\t\n\x07_nprobeB\t\n\x07_recall\"~\n\tBm25Query\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x35\n\nstatistics\x18\x02 \x01(\x0b\x32!.pergamon.shard.v1.Bm25Statistics\x12\x0f\n\x02k1\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x01\x62\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x05\n\x03_k1B\x04\n\x02_b\"\xcc\x01\n\rSearchRequest\x12\t\n\x01k\x18\x01 \x01(\r\x12,\n\x05\x64\x65nse\x18\x02 \x01(\x0b\x32\x1d.pergamon.shard.v1.DenseQuery\x12*\n\x04\x62m25\x18\x03 \x01(\x0b\x32\x1c.pergamon.shard.v1.Bm25Query\x12\x12\n\x05where\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08passages\x18\x04 \x01(\r\x12\x17\n\ngeneration\x18\x06 \x01(\x04H\x01\x88\x01\x01\x42\x08\n\x06_whereB\r\n\x0b_generation\"\xb6\x02\n\x0eSearchResponse\x12\x14\n\x0c\x64\x61tastore_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x13\n\x0bshard_index\x18\x03 \x01(\r\x12\x13\n\x0bshard_count\x18\x04 \x01(\r\x12\x19\n\x11passages_searched\x18\x05 \x01(\x04\x12,\n\x05\x64\x65nse\x18\x06 \x01(\x0b\x32\x1d.pergamon.shard.v1.Candidates\x12+\n\x04\x62m25\x18\x07 \x01(\x0b\x32\x1d.pergamon.shard.v1.Candidates\x12-\n\x08passages\x18\x08 \x03(\x0b\x32\x1b.pergamon.common.v1.Passage\x12\x16\n\x0epassages_total\x18\t \x01(\x04\x12\x13\n\x0bgenerations\x18\n \x03(\x04\"P\n\x18GetBm25StatisticsRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\ngeneration\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\r\n\x0b_generation\"f\n\x19GetBm25StatisticsResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x35\n\nstatistics\x18\x02 \x01(\x0b\x32!.pergamon.shard.v1.Bm25Statistics\"*\n\nPassageRow\x12\x0f\n\x07segment\x18\x01 \x01(\t\x12\x0b\n\x03row\x18\x02 \x01(\x04\"k\n\x14\x46\x65tchPassagesRequest\x12+\n\x04rows\x18\x01 \x03(\x0b\x32\x1d.pergamon.shard.v1.PassageRow\x12\x17\n\ngeneration\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\r\n\x0b_generation\"F\n\x15\x46\x65tchPassagesResponse\x12-\n\x08passages\x18\x01 \x03(\x0b\x32\x1b.pergamon.common.v1.Passage\"j\n\x13\x46\x65tchVectorsRequest\x12+\n\x04rows\x18\x01 \x03(\x0b\x32\x1d.pergamon.shard.v1.PassageRow\x12\x17\n\ngeneration\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\r\n\x0b_generation\"E\n\x14\x46\x65tchVectorsResponse\x12\x11\n\tdimension\x18\x01 \x01(\r\x12\x1a\n\x12vectors_float16_le\x18\x02 \x01(\x0c\"o\n\x15LookupPassagesRequest\x12.\n\x05names\x18\x01 \x03(\x0b\x32\x1f.pergamon.common.v1.PassageName\x12\x17\n\ngeneration\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\r\n\x0b_generation\"=\n\rPassageLookup\x12,\n\x07passage\x18\x01 \x01(\x0b\x32\x1b.pergamon.common.v1.Passage\"K\n\x16LookupPassagesResponse\x12\x31\n\x07lookups\x18\x01 \x03(\x0b\x32 .pergamon.shard.v1.PassageLookup2\xce\x04\n\x0cShardService\x12S\n\x08\x44\x65scribe\x12\".pergamon.shard.v1.DescribeRequest\x1a#.pergamon.shard.v1.DescribeResponse\x12M\n\x06Search\x12 .pergamon.shard.v1.SearchRequest\x1a!.pergamon.shard.v1.SearchResponse\x12n\n\x11GetBm25Statistics\x12+.pergamon.shard.v1.GetBm25StatisticsRequest\x1a,.pergamon.shard.v1.GetBm25StatisticsResponse\x12\x62\n\rFetchPassages\x12\'.pergamon.shard.v1.FetchPassagesRequest\x1a(.pergamon.shard.v1.FetchPassagesResponse\x12_\n\x0c\x46\x65tchVectors\x12&.pergamon.shard.v1.FetchVectorsRequest\x1a\'.pergamon.shard.v1.FetchVectorsResponse\x12\x65\n\x0eLookupPassages\x12(.pergamon.shard.v1.LookupPassagesRequest\x1a).pergamon.shard.v1.LookupPassagesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,37 +43,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BM25STATISTICS_DOCUMENTFREQUENCIESENTRY']._serialized_start=552
   _globals['_BM25STATISTICS_DOCUMENTFREQUENCIESENTRY']._serialized_end=610
   _globals['_DESCRIBEREQUEST']._serialized_start=612
-  _globals['_DESCRIBEREQUEST']._serialized_end=629
-  _globals['_DESCRIBERESPONSE']._serialized_start=632
-  _globals['_DESCRIBERESPONSE']._serialized_end=962
-  _globals['_DENSEQUERY']._serialized_start=965
-  _globals['_DENSEQUERY']._serialized_end=1118
-  _globals['_BM25QUERY']._serialized_start=1120
-  _globals['_BM25QUERY']._serialized_end=1246
-  _globals['_SEARCHREQUEST']._serialized_start=1249
-  _globals['_SEARCHREQUEST']._serialized_end=1413
-  _globals['_SEARCHRESPONSE']._serialized_start=1416
-  _globals['_SEARCHRESPONSE']._serialized_end=1681
-  _globals['_GETBM25STATISTICSREQUEST']._serialized_start=1683
-  _globals['_GETBM25STATISTICSREQUEST']._serialized_end=1723
-  _globals['_GETBM25STATISTICSRESPONSE']._serialized_start=1725
-  _globals['_GETBM25STATISTICSRESPONSE']._serialized_end=1827
-  _globals['_PASSAGEROW']._serialized_start=1829
-  _globals['_PASSAGEROW']._serialized_end=1871
-  _globals['_FETCHPASSAGESREQUEST']._serialized_start=1873
-  _globals['_FETCHPASSAGESREQUEST']._serialized_end=1940
-  _globals['_FETCHPASSAGESRESPONSE']._serialized_start=1942
-  _globals['_FETCHPASSAGESRESPONSE']._serialized_end=2012
-  _globals['_FETCHVECTORSREQUEST']._serialized_start=2014
-  _globals['_FETCHVECTORSREQUEST']._serialized_end=2080
-  _globals['_FETCHVECTORSRESPONSE']._serialized_start=2082
-  _globals['_FETCHVECTORSRESPONSE']._serialized_end=2151
-  _globals['_LOOKUPPASSAGESREQUEST']._serialized_start=2153
-  _globals['_LOOKUPPASSAGESREQUEST']._serialized_end=2224
-  _globals['_PASSAGELOOKUP']._serialized_start=2226
-  _globals['_PASSAGELOOKUP']._serialized_end=2287
-  _globals['_LOOKUPPASSAGESRESPONSE']._serialized_start=2289
-  _globals['_LOOKUPPASSAGESRESPONSE']._serialized_end=2364
-  _globals['_SHARDSERVICE']._serialized_start=2367
-  _globals['_SHARDSERVICE']._serialized_end=2957
+  _globals['_DESCRIBEREQUEST']._serialized_end=669
+  _globals['_DESCRIBERESPONSE']._serialized_start=672
+  _globals['_DESCRIBERESPONSE']._serialized_end=1046
+  _globals['_DENSEQUERY']._serialized_start=1049
+  _globals['_DENSEQUERY']._serialized_end=1202
+  _globals['_BM25QUERY']._serialized_start=1204
+  _globals['_BM25QUERY']._serialized_end=1330
+  _globals['_SEARCHREQUEST']._serialized_start=1333
+  _globals['_SEARCHREQUEST']._serialized_end=1537
+  _globals['_SEARCHRESPONSE']._serialized_start=1540
+  _globals['_SEARCHRESPONSE']._serialized_end=1850
+  _globals['_GETBM25STATISTICSREQUEST']._serialized_start=1852
+  _globals['_GETBM25STATISTICSREQUEST']._serialized_end=1932
+  _globals['_GETBM25STATISTICSRESPONSE']._serialized_start=1934
+  _globals['_GETBM25STATISTICSRESPONSE']._serialized_end=2036
+  _globals['_PASSAGEROW']._serialized_start=2038
+  _globals['_PASSAGEROW']._serialized_end=2080
+  _globals['_FETCHPASSAGESREQUEST']._serialized_start=2082
+  _globals['_FETCHPASSAGESREQUEST']._serialized_end=2189
+  _globals['_FETCHPASSAGESRESPONSE']._serialized_start=2191
+  _globals['_FETCHPASSAGESRESPONSE']._serialized_end=2261
+  _globals['_FETCHVECTORSREQUEST']._serialized_start=2263
+  _globals['_FETCHVECTORSREQUEST']._serialized_end=2369
+  _globals['_FETCHVECTORSRESPONSE']._serialized_start=2371
+  _globals['_FETCHVECTORSRESPONSE']._serialized_end=2440
+  _globals['_LOOKUPPASSAGESREQUEST']._serialized_start=2442
+  _globals['_LOOKUPPASSAGESREQUEST']._serialized_end=2553
+  _globals['_PASSAGELOOKUP']._serialized_start=2555
+  _globals['_PASSAGELOOKUP']._serialized_end=2616
+  _globals['_LOOKUPPASSAGESRESPONSE']._serialized_start=2618
+  _globals['_LOOKUPPASSAGESRESPONSE']._serialized_end=2693
+  _globals['_SHARDSERVICE']._serialized_start=2696
+  _globals['_SHARDSERVICE']._serialized_end=3286
 # @@protoc_insertion_point(module_scope)

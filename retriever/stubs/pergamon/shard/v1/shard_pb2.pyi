@@ -183,14 +183,23 @@ class DescribeRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """The generation to answer from; absent means the newest that the shard holds. FAILED_PRECONDITION with the field `generation`
+    where the shard does not hold it.
+    """
     def __init__(
         self,
+        *,
+        generation: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "generation", b"generation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__generation: _TypeAlias = _typing.Literal["generation"]  # noqa: Y015
+    _WhichOneofArgType__generation: _TypeAlias = _typing.Literal["_generation", b"_generation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__generation) -> _WhichOneofReturnType__generation | None: ...
 
 Global___DescribeRequest: _TypeAlias = DescribeRequest  # noqa: Y015
 
@@ -214,10 +223,12 @@ class DescribeResponse(_message.Message):
     BM25_B_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
     BM25_WHOLE_FIELD_NUMBER: _builtins.int
+    GENERATIONS_FIELD_NUMBER: _builtins.int
+    REFRESH_ERROR_FIELD_NUMBER: _builtins.int
     datastore_id: _builtins.str
     """The datastore that the shard is a part of."""
     generation: _builtins.int
-    """The generation that is served."""
+    """The generation that the rest is of: the one asked for, or the newest."""
     shard_index: _builtins.int
     """Which of the shards this is, from 0."""
     shard_count: _builtins.int
@@ -238,6 +249,8 @@ class DescribeResponse(_message.Message):
     """BM25's length normalization where a query does not say."""
     bm25_whole: _builtins.bool
     """Whether the shard knows the BM25 statistics of the whole datastore, so that a query need not bring them."""
+    refresh_error: _builtins.str
+    """Why the newest generation of the store is not among them; empty if nothing is wrong."""
     @_builtins.property
     def encoder(self) -> Global___EncoderFingerprint:
         """The encoder that queries must be encoded with."""
@@ -245,6 +258,10 @@ class DescribeResponse(_message.Message):
     @_builtins.property
     def segments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The segments in this shard."""
+
+    @_builtins.property
+    def generations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The generations that can be asked for, ascending: the newest, and for a while those before it."""
 
     def __init__(
         self,
@@ -263,10 +280,12 @@ class DescribeResponse(_message.Message):
         bm25_b: _builtins.float = ...,
         segments: _abc.Iterable[_builtins.str] | None = ...,
         bm25_whole: _builtins.bool = ...,
+        generations: _abc.Iterable[_builtins.int] | None = ...,
+        refresh_error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["encoder", b"encoder"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bm25_b", b"bm25_b", "bm25_k1", b"bm25_k1", "bm25_whole", b"bm25_whole", "datastore_id", b"datastore_id", "dimension", b"dimension", "documents_total", b"documents_total", "encoder", b"encoder", "generation", b"generation", "index", b"index", "passages", b"passages", "passages_total", b"passages_total", "segments", b"segments", "shard_count", b"shard_count", "shard_index", b"shard_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bm25_b", b"bm25_b", "bm25_k1", b"bm25_k1", "bm25_whole", b"bm25_whole", "datastore_id", b"datastore_id", "dimension", b"dimension", "documents_total", b"documents_total", "encoder", b"encoder", "generation", b"generation", "generations", b"generations", "index", b"index", "passages", b"passages", "passages_total", b"passages_total", "refresh_error", b"refresh_error", "segments", b"segments", "shard_count", b"shard_count", "shard_index", b"shard_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -373,12 +392,17 @@ class SearchRequest(_message.Message):
     BM25_FIELD_NUMBER: _builtins.int
     WHERE_FIELD_NUMBER: _builtins.int
     PASSAGES_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     k: _builtins.int
     """How many candidates are wanted of each side, at least 1."""
     where: _builtins.str
     """A filter; both sides find only passages for which it is true. Absent takes all passages."""
     passages: _builtins.int
     """Of how many of its best candidates the shard sends the passages along; best of both sides is by reciprocal rank."""
+    generation: _builtins.int
+    """The generation to answer from; absent means the newest that the shard holds. FAILED_PRECONDITION with the field `generation`
+    where the shard does not hold it.
+    """
     @_builtins.property
     def dense(self) -> Global___DenseQuery:
         """The dense side; absent means that it is not wanted."""
@@ -395,13 +419,19 @@ class SearchRequest(_message.Message):
         bm25: Global___Bm25Query | None = ...,
         where: _builtins.str | None = ...,
         passages: _builtins.int = ...,
+        generation: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_where", b"_where", "bm25", b"bm25", "dense", b"dense", "where", b"where"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "_where", b"_where", "bm25", b"bm25", "dense", b"dense", "generation", b"generation", "where", b"where"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_where", b"_where", "bm25", b"bm25", "dense", b"dense", "k", b"k", "passages", b"passages", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "_where", b"_where", "bm25", b"bm25", "dense", b"dense", "generation", b"generation", "k", b"k", "passages", b"passages", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__generation: _TypeAlias = _typing.Literal["generation"]  # noqa: Y015
+    _WhichOneofArgType__generation: _TypeAlias = _typing.Literal["_generation", b"_generation"]  # noqa: Y015
     _WhichOneofReturnType__where: _TypeAlias = _typing.Literal["where"]  # noqa: Y015
     _WhichOneofArgType__where: _TypeAlias = _typing.Literal["_where", b"_where"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__generation) -> _WhichOneofReturnType__generation | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__where) -> _WhichOneofReturnType__where | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
@@ -420,6 +450,8 @@ class SearchResponse(_message.Message):
     DENSE_FIELD_NUMBER: _builtins.int
     BM25_FIELD_NUMBER: _builtins.int
     PASSAGES_FIELD_NUMBER: _builtins.int
+    PASSAGES_TOTAL_FIELD_NUMBER: _builtins.int
+    GENERATIONS_FIELD_NUMBER: _builtins.int
     datastore_id: _builtins.str
     """The datastore that was searched."""
     generation: _builtins.int
@@ -430,6 +462,8 @@ class SearchResponse(_message.Message):
     """Shards of the datastore."""
     passages_searched: _builtins.int
     """Passages searched."""
+    passages_total: _builtins.int
+    """Passages of the whole datastore, at this generation."""
     @_builtins.property
     def dense(self) -> Global___Candidates:
         """The dense side, scored by exact inner product."""
@@ -442,6 +476,10 @@ class SearchResponse(_message.Message):
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[_passage_pb2.Passage]:
         """Of its best candidates, as many as asked for."""
 
+    @_builtins.property
+    def generations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The generations that the shard holds, ascending."""
+
     def __init__(
         self,
         *,
@@ -453,10 +491,12 @@ class SearchResponse(_message.Message):
         dense: Global___Candidates | None = ...,
         bm25: Global___Candidates | None = ...,
         passages: _abc.Iterable[_passage_pb2.Passage] | None = ...,
+        passages_total: _builtins.int = ...,
+        generations: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bm25", b"bm25", "dense", b"dense"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bm25", b"bm25", "datastore_id", b"datastore_id", "dense", b"dense", "generation", b"generation", "passages", b"passages", "passages_searched", b"passages_searched", "shard_count", b"shard_count", "shard_index", b"shard_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bm25", b"bm25", "datastore_id", b"datastore_id", "dense", b"dense", "generation", b"generation", "generations", b"generations", "passages", b"passages", "passages_searched", b"passages_searched", "passages_total", b"passages_total", "shard_count", b"shard_count", "shard_index", b"shard_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -469,18 +509,26 @@ class GetBm25StatisticsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TEXT_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The query's text."""
+    generation: _builtins.int
+    """The generation to answer from; absent means the newest that the shard holds. FAILED_PRECONDITION with the field `generation`
+    where the shard does not hold it.
+    """
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
+        generation: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "generation", b"generation", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__generation: _TypeAlias = _typing.Literal["generation"]  # noqa: Y015
+    _WhichOneofArgType__generation: _TypeAlias = _typing.Literal["_generation", b"_generation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__generation) -> _WhichOneofReturnType__generation | None: ...
 
 Global___GetBm25StatisticsRequest: _TypeAlias = GetBm25StatisticsRequest  # noqa: Y015
 
@@ -545,6 +593,11 @@ class FetchPassagesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROWS_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """The generation to answer from; absent means the newest that the shard holds. FAILED_PRECONDITION with the field `generation`
+    where the shard does not hold it.
+    """
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PassageRow]:
         """The places."""
@@ -553,12 +606,15 @@ class FetchPassagesRequest(_message.Message):
         self,
         *,
         rows: _abc.Iterable[Global___PassageRow] | None = ...,
+        generation: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "generation", b"generation", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__generation: _TypeAlias = _typing.Literal["generation"]  # noqa: Y015
+    _WhichOneofArgType__generation: _TypeAlias = _typing.Literal["_generation", b"_generation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__generation) -> _WhichOneofReturnType__generation | None: ...
 
 Global___FetchPassagesRequest: _TypeAlias = FetchPassagesRequest  # noqa: Y015
 
@@ -593,6 +649,11 @@ class FetchVectorsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROWS_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """The generation to answer from; absent means the newest that the shard holds. FAILED_PRECONDITION with the field `generation`
+    where the shard does not hold it.
+    """
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PassageRow]:
         """The places."""
@@ -601,12 +662,15 @@ class FetchVectorsRequest(_message.Message):
         self,
         *,
         rows: _abc.Iterable[Global___PassageRow] | None = ...,
+        generation: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "generation", b"generation", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__generation: _TypeAlias = _typing.Literal["generation"]  # noqa: Y015
+    _WhichOneofArgType__generation: _TypeAlias = _typing.Literal["_generation", b"_generation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__generation) -> _WhichOneofReturnType__generation | None: ...
 
 Global___FetchVectorsRequest: _TypeAlias = FetchVectorsRequest  # noqa: Y015
 
@@ -643,6 +707,11 @@ class LookupPassagesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAMES_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """The generation to answer from; absent means the newest that the shard holds. FAILED_PRECONDITION with the field `generation`
+    where the shard does not hold it.
+    """
     @_builtins.property
     def names(self) -> _containers.RepeatedCompositeFieldContainer[_passage_pb2.PassageName]:
         """The names."""
@@ -651,12 +720,15 @@ class LookupPassagesRequest(_message.Message):
         self,
         *,
         names: _abc.Iterable[_passage_pb2.PassageName] | None = ...,
+        generation: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "generation", b"generation", "names", b"names"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__generation: _TypeAlias = _typing.Literal["generation"]  # noqa: Y015
+    _WhichOneofArgType__generation: _TypeAlias = _typing.Literal["_generation", b"_generation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__generation) -> _WhichOneofReturnType__generation | None: ...
 
 Global___LookupPassagesRequest: _TypeAlias = LookupPassagesRequest  # noqa: Y015
 

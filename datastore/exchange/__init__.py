@@ -1,0 +1,1 @@
+"""Passages and vectors out of a datastore, and in from others' files."""

@@ -1,0 +1,1 @@
+"""Rebuilding what is damaged in a datastore from what is whole."""

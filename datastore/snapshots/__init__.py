@@ -1,0 +1,1 @@
+"""Copies of a datastore's generation, elsewhere: made and taken back."""
