@@ -44,7 +44,7 @@ ONLY_IN = {
     "rocksdict": {"datastore/store/passages.py"},
     "datasets": {"datastore/sources/hub.py"},
     "fastwarc": {"datastore/sources/warc.py"},
-    "fsspec": {"datastore/sources/places.py"},
+    "fsspec": {"datastore/sources/places.py", "datastore/snapshots/places.py"},
     "pypdfium2": {"datastore/sources/pdf.py"},
     "resiliparse": {"datastore/sources/html.py"},
     "semantic_text_splitter": {"datastore/chunking/semantic.py"},
