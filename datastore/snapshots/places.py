@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from datastore.errors import DataLoss, FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable
+from datastore.errors import DataLoss, InvalidArgument, ResourceExhausted, Unavailable
+from datastore.sources.places import file_system
 from datastore.store.checksums import FileRecord, check_file, hash_file
 from datastore.store.durable import fsync_path, replace_file
 
@@ -57,6 +58,9 @@ class Folder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def lies_in(self, store: Path) -> bool:
+        return self._folder.resolve().is_relative_to(store.resolve())
 
     def names(self) -> set[str]:
         return {path.name for path in self._folder.iterdir()} if self._folder.is_dir() else set()
@@ -133,11 +137,8 @@ class Remote:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        with _remote_errors(url):
-            import fsspec
-
-            self._files: Any
-            self._files, self._root = fsspec.core.url_to_fs(self._url)
+        self._files: Any
+        self._files, self._root = file_system(self._url)
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
@@ -218,10 +219,6 @@ def _remote_errors(url: str) -> Iterator[None]:
         yield
     except (DataLoss, FileNotFoundError):
         raise
-    except (ImportError, ValueError) as error:  # no client for the scheme, or no such scheme
-        raise FailedPrecondition(
-            f"{url} cannot be reached: {error}", mend="install fsspec's package for that kind of place, as s3fs for s3"
-        ) from None
     except PermissionError as error:
         raise InvalidArgument(
             f"{url} may not be accessed: {error}", mend="check the credentials in the environment", field="target"
