@@ -59,6 +59,8 @@ def export(
             mend="pass one of those",
             field="vectors",
         )
+    if folder.resolve().is_relative_to(store.resolve()):
+        raise InvalidArgument(f"{folder} lies in the store {store}", mend="choose a folder outside of it", field="out")
     if folder.exists() and any(folder.iterdir()):
         raise AlreadyExists(f"{folder} is not empty", mend="export into a new folder", field="out")
     with closing(StoreReader(store)) as reader, storage_errors(folder):

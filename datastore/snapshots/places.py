@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from datastore.errors import DataLoss, InvalidArgument, ResourceExhausted, Unavailable
 from datastore.sources.places import file_system
@@ -58,6 +58,9 @@ class Folder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def lies_in(self, store: Path) -> bool:
+        return self._folder.resolve().is_relative_to(store.resolve())
 
     def names(self) -> set[str]:
         return {path.name for path in self._folder.iterdir()} if self._folder.is_dir() else set()
@@ -134,6 +137,7 @@ class Remote:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
+        self._files: Any
         self._files, self._root = file_system(self._url)
 
     def _at(self, path: str) -> str:

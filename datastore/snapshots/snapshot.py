@@ -12,8 +12,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from datastore.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound
-from datastore.snapshots.places import Place, open_place
+from datastore.errors import AlreadyExists, DataLoss, FailedPrecondition, InvalidArgument, NotFound
+from datastore.snapshots.places import Folder, Place, open_place
 from datastore.store.checksums import FileRecord
 from datastore.store.durable import fsync_path, replace_file
 from datastore.store.generations import hold
@@ -67,6 +67,10 @@ def snapshot(store: Path, target: str, on_progress: OnProgress = lambda done, to
         Unavailable, ResourceExhausted, FailedPrecondition, InvalidArgument: the target cannot be written.
     """
     place = open_place(target)
+    if isinstance(place, Folder) and place.lies_in(store):
+        raise InvalidArgument(
+            f"{target} lies in the store {store}", mend="choose a place outside of it", field="target"
+        )
     with storage_errors(Path(target)), closing(_Held(store)) as held:
         manifest, data = held.manifest, held.data
         before, _ = _snapshot_at(place, target)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from datastore.errors import AlreadyExists, DataLoss, NotFound
+from datastore.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound
 from datastore.keeping.addition import add
 from datastore.keeping.compaction import compact
 from datastore.keeping.deletion import delete
@@ -19,6 +21,7 @@ from datastore.snapshots.snapshot import restore, snapshot
 from datastore.store.checksums import FileRecord
 from datastore.store.manifest import read_manifest
 from datastore.verify import verify
+from tests.datastore.sources.s3_server import KEY, SECRET, serving
 
 
 @pytest.fixture(params=["folder", "memory://snapshots"])
@@ -207,6 +210,9 @@ def test_refusals(flat_store: Path, ivf_store: Path, tmp_path: Path) -> None:
         restore(str(tmp_path / "copy"), tmp_path / "mine")
     with pytest.raises(NotFound, match="no snapshot"):
         restore(str(tmp_path / "nothing"), tmp_path / "new")
+    for inside in (flat_store, flat_store / "backup"):
+        with pytest.raises(InvalidArgument, match="lies in the store"):
+            snapshot(flat_store, str(inside))
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
@@ -214,6 +220,24 @@ def test_a_store_from_before_generations_were_kept(flat_store: Path, tmp_path: P
     shutil.rmtree(flat_store / "generations")
     snapshot(flat_store, str(tmp_path / "copy"))
     assert (tmp_path / "copy" / "manifest.json").read_bytes() == (flat_store / "manifest.json").read_bytes()
+
+
+def test_restored_from_s3(flat_store: Path, tmp_path: Path) -> None:
+    """Over S3's protocol, in a process of its own: Arrow reads credentials from the environment once."""
+    objects = {f"bucket/backup/{name}": content for name, content in contents(flat_store).items()}
+    program = "import sys; from pathlib import Path; from datastore.snapshots.snapshot import restore; "
+    program += "restore('s3://bucket/backup', Path(sys.argv[1]))"
+    with serving(objects) as server:
+        environment = {
+            **os.environ,
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_ENDPOINT_URL": server,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        subprocess.run([sys.executable, "-c", program, str(tmp_path / "back")], env=environment, check=True)
+    assert contents(tmp_path / "back") == contents(flat_store)
 
 
 def test_places() -> None:
