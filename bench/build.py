@@ -43,7 +43,7 @@ def measure(source: Path, encoder: str) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         store = Path(folder) / "store"
-        settings = {"encoder": {"name": encoder}, "index": {"tune_queries": 0}}
+        settings: dict[str, dict[str, Any]] = {"encoder": {"name": encoder}, "index": {"tune_queries": 0}}
         started = time.monotonic()
         manifest = build([str(source)], store, load_config(None, settings), watch)
         seconds = time.monotonic() - started
@@ -103,8 +103,8 @@ def _markdown(results: list[dict[str, Any]], command: str) -> str:
         )
     return (
         f"# What a build takes\n\n`{command}`\n\n{_machine()}\n\n"
-        "Peaks are of the process, Java's heap and the mapped vectors included, MiB; times are in seconds. The encoder's "
-        "share is the time that it takes alone for as many passages, of the time of the build.\n\n"
+        "Peaks are of the process, Java's heap and mapped vectors included, MiB; times are in seconds. The encoder's "
+        "share is the time that it takes alone for as many passages, of that of the build.\n\n"
         "| passages | tasks / segments | index | peak | peak while passages are written | seconds | "
         + " | ".join(stages)
         + " | passages/s | encoder alone/s | encoder's share |\n"
@@ -138,8 +138,10 @@ def main() -> None:
             part = folder / "corpus.jsonl"
             _cut(arguments.input, size, part)
             ran = subprocess.run(  # noqa: S603 - ourselves
-                [sys.executable, "-m", "bench.build", "--input", str(part), "--encoder", arguments.encoder]
-                + ["--out", str(folder), "--one"],
+                [
+                    *(sys.executable, "-m", "bench.build", "--one", "--input", str(part)),
+                    *("--encoder", arguments.encoder, "--out", str(folder)),
+                ],
                 capture_output=True,
                 text=True,
                 check=True,

@@ -16,6 +16,7 @@ _PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*)`")
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 _EXAMPLES = (
     "segments/",
+    "work/",
     "generations/",
     "deletions/",
     "passages/",

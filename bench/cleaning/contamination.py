@@ -27,7 +27,7 @@ from datastore.sources.rejects import RefusedError
 
 SETS = ("nq_test", "squad_dev_questions", "triviaqa_test")
 PLANTED = 500
-REPHRASED = 50
+REPHRASED = 60
 CLEAN = ("corpora/sysdocs_en", "scifact/corpus", "msmarco_dl_pool/corpus", "hotpotqa_sample/corpus", "xquad_en/corpus")
 
 Check = Callable[[str], None]
@@ -78,7 +78,7 @@ def main(data: Path) -> None:
     say("| planted | n-grams and runs | by embedding | either |")
     say("| --- | --- | --- | --- |")
     for name, change in planting:
-        texts = [plant(source.choice(hosts), change(question.text), source) for question in sample[:REPHRASED]]
+        texts = [plant(source.choice(hosts)[:800], change(question.text), source) for question in sample[:REPHRASED]]
         both = [(refused(text, by_both), refused(text, by_meaning)) for text in texts]
         figures = (sum(a for a, _ in both), sum(b for _, b in both), sum(a or b for a, b in both))
         say(f"| {name} | " + " | ".join(f"{figure / REPHRASED:.3f}" for figure in figures) + " |")
@@ -97,7 +97,7 @@ def paraphrases(data: Path, encode: Encode, hosts: Sequence[str], source: random
         meaning = RephrasedFilter(RephrasedSettings(min_cosine=cosine), questions, encode).check
         for label, name in ((1, "paraphrases"), (0, "alike, but no paraphrases")):
             chosen = [pair for pair in pairs if pair["label"] == label][:REPHRASED]
-            texts = [plant(source.choice(hosts)[:600], pair["text2"], source) for pair in chosen]
+            texts = [plant(source.choice(hosts)[:300], pair["text2"], source) for pair in chosen]
             both = [(refused(text, lexical), refused(text, meaning)) for text in texts]
             figures = (sum(a for a, _ in both), sum(b for _, b in both), sum(a or b for a, b in both))
             shares = " | ".join(f"{figure / len(both):.3f}" for figure in figures)
