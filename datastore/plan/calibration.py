@@ -161,6 +161,8 @@ def front(points: Sequence[tuple[OperatingPoint, float]]) -> tuple[OperatingPoin
 
 def _middle(points: Sequence[OperatingPoint]) -> OperatingPoint:
     """The geometric mean of probes and depth."""
+    if len(points) == 1:
+        return points[0]
     return OperatingPoint(
         points[0].recall,
         geometric_mean([point.nprobe for point in points]),

@@ -93,9 +93,9 @@ def test_what_a_killed_build_left_is_swept(source: Path, tmp_path: Path, config:
         "segments/x",
         "template.faiss",
         "rejects-1.jsonl",
-        "write.lock",
     ):
         (store / name).write_text("left over")
+    (store / "write.lock").touch()
     (store / "manifest.json.tmp").write_text("{")
     build([str(source)], store, config())
     report = verify(store)

@@ -42,7 +42,14 @@ def test_a_build_leaves_a_curve(tmp_path: Path, config: Config, write_documents:
     assert (curve.source, curve.queries, curve.generation) == ("passages", 50, 1)
     assert (curve.passages, curve.measured_passages) == (300, 300)
     assert [part.k for part in curve.curves] == [10, 100]
-    assert list(dict.fromkeys(step.stage for step in steps)) == ["passages", "index", "truth", "sweep", "publish"]
+    assert list(dict.fromkeys(step.stage for step in steps)) == [
+        "scan",
+        "passages",
+        "index",
+        "truth",
+        "sweep",
+        "publish",
+    ]
     off = config(index={"kind": "ivf-pq4", "nlist": 8, "tune_queries": 0})
     assert build([str(source)], tmp_path / "off", off).operating_curve is None
 

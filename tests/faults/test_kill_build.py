@@ -89,7 +89,7 @@ def stable_files(store: Path) -> dict[str, str]:
     return {
         f.path: f.xxh3_128
         for f in read_manifest(store).files()
-        if f.path.endswith((".f16", ".arrow", ".faiss", ".jsonl"))
+        if f.path.endswith((".f16", ".arrow", ".faiss", ".jsonl")) and f.path != "build-log.jsonl"
     }
 
 
@@ -139,7 +139,9 @@ def test_kill(undisturbed: Undisturbed, tmp_path: Path, moment: str) -> None:
 
 def check_whole(store: Path, undisturbed: Undisturbed) -> None:
     report = verify(store)
-    assert (report.problems, report.orphans) == ((), ())
+    assert report.problems == ()
+    # Killed between its manifest and its end, a build leaves its notes to the next writer.
+    assert all(path.startswith("work/") for path in report.orphans)
     assert stable_files(store) == undisturbed.files
     for seen, wanted in zip(answers(store), undisturbed.answers, strict=True):
         assert [name for name, _ in seen] == [name for name, _ in wanted]

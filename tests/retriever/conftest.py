@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import select
+import selectors
 import subprocess
 import sys
 import time
@@ -108,8 +108,9 @@ class Servers:
         addresses = []
         for process in started:
             assert process.stdout is not None
-            readable, _, _ = select.select([process.stdout], [], [], READY_S)
-            line = process.stdout.readline() if readable else ""
+            with selectors.DefaultSelector() as waiting:
+                waiting.register(process.stdout, selectors.EVENT_READ)
+                line = process.stdout.readline() if waiting.select(READY_S) else ""
             assert line.startswith("grpc://"), f"{process.args!r}: {line!r}, {self.errors(process)}"
             addresses.append(line.strip().removeprefix("grpc://"))
             self.processes[addresses[-1]] = process
