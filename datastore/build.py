@@ -191,7 +191,7 @@ def _run(workspace: Workspace, stage: Stage, executor: Executor, tally: Tally, t
     missing = []
     for number in range(tally.tasks):
         if is_done(workspace, stage, number):
-            tally.done(done_step(workspace, stage, number))
+            tally.step(done_step(workspace, stage, number))
         else:
             missing.append(number)
     while missing:

@@ -1,7 +1,7 @@
 """Which documents have an id that came before, out of core: sorted runs of digests on disk, merged piece by piece.
 
 Of each document that a scan admits there is a record of 24 bytes: the digest of its id and its ordinal in the task. A
-scan writes them in runs of at most a million, each sorted by digest. Documents with one id then lie in the same range
+scan writes them in runs of at most 262,144, each sorted by digest. Documents with one id then lie in the same range
 of digests of all runs: one range at a time is read and sorted, so memory does not grow with their number.
 """
 
@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 _RECORD = np.dtype([("high", ">u8"), ("low", ">u8"), ("ordinal", "<u8")])
-_RUN_RECORDS = 1 << 20
-_RANGE_RECORDS = 1 << 20
-"""Of a range, on average: some 100 MB are held while it is sorted."""
+_RUN_RECORDS = 1 << 18
+_RANGE_RECORDS = 1 << 18
+"""Of a range, on average: some 30 MB are held while it is sorted."""
 
 
 class DigestWriter:
-    """Writes one task's digests in the order of the documents; memory is one run, some 80 MB at most."""
+    """Writes one task's digests in the order of the documents; memory is one run, some 20 MB at most."""
 
     def __init__(self, path: Path) -> None:
         self._file: BinaryIO = path.open("wb")

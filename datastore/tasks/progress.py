@@ -61,12 +61,9 @@ class Tally:
     def step(self, step: Step) -> None:
         """How far one task is in the stage."""
         self._steps[step.task] = step
+        if step.done:
+            self._done.add(step.task)
         self._tell()
-
-    def done(self, step: Step) -> None:
-        """A task is through."""
-        self._done.add(step.task)
-        self.step(step)
 
     def end(self) -> None:
         """The stage is through, in all tasks."""

@@ -43,6 +43,8 @@ class Step:
     passages: int = 0
     tokens: int = 0
     rejected: int = 0
+    done: bool = False
+    """It is through."""
 
 
 OnStep = Callable[[Step], None]
@@ -60,7 +62,7 @@ def done_step(workspace: Workspace, stage: Stage, task: int) -> Step:
     folder = workspace.task(task)
     scanned = read_marker(folder.scanned) or {}
     if stage is Stage.SCAN:
-        return Step(stage, task, documents=scanned["documents"], rejected=scanned["rejected"])
+        return Step(stage, task, documents=scanned["documents"], rejected=scanned["rejected"], done=True)
     records = task_records(folder)
     return Step(
         stage,
@@ -68,6 +70,7 @@ def done_step(workspace: Workspace, stage: Stage, task: int) -> Step:
         documents=(read_marker(folder.kept) or {})["documents"],
         passages=sum(record.passages for record in records),
         tokens=sum(record.tokens for record in records),
+        done=True,
     )
 
 
@@ -124,6 +127,7 @@ class Worker:
                 self._write(folder, on_step)
             else:
                 self._index(folder, on_step)
+            on_step(done_step(self._workspace, stage, task))
 
     def _scan(self, folder: TaskFolder, on_step: OnStep) -> None:
         def tell(documents: int, rejected: int) -> None:
