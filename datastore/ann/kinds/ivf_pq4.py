@@ -34,7 +34,7 @@ from datastore.ann.kinds.library import (
     train_rotation,
     use_threads,
 )
-from datastore.ann.kinds.list_file import Entries, renumbered
+from datastore.ann.kinds.list_file import encoded, renumbered
 from datastore.ann.kinds.on_gpus import ByteLists, assigner, for_building, load_half_byte_codes, place
 from datastore.ann.kinds.packed_lists import packed_lists
 from datastore.ann.kinds.probing import ranks
@@ -130,22 +130,14 @@ class IvfPq4Template:
     def write_segment(self, vectors: Iterable[NDArray[np.float16]], path: Path) -> bool:
         quantizer = faiss.ProductQuantizer(2 * self._spec.pq_m, self._spec.pq_m, 4)
         faiss.copy_array_to_vector(self._codebooks.reshape(-1), quantizer.centroids)
-        lists, rows, codes = [np.empty(0, np.int64)], [np.empty(0, np.int64)], []
-        start = 0
-        for block in vectors:
-            exact = block.astype(np.float32)
-            assigned = assign(self._assigner, exact, self._spec.copies, self._spec.spill_weight)
-            for copy in range(self._spec.copies):
-                residuals = exact - self._coarse.centroids[assigned[:, copy]]
-                codes.append(quantizer.compute_codes(np.ascontiguousarray(residuals @ self._rotation.T)))
-                lists.append(assigned[:, copy])
-                rows.append(np.arange(start, start + len(exact)))
-            start += len(exact)
-        Entries(
-            np.concatenate(lists),
-            np.concatenate(rows),
-            np.concatenate([np.empty((0, self._spec.code_bytes), np.uint8), *codes]),
-        ).write(path, self._spec)
+
+        def encode(exact: NDArray[np.float32], lists: NDArray[np.int64]) -> NDArray[np.uint8]:
+            residuals = exact - self._coarse.centroids[lists]
+            codes: NDArray[np.uint8] = quantizer.compute_codes(np.ascontiguousarray(residuals @ self._rotation.T))
+            return codes
+
+        exact = (block.astype(np.float32) for block in vectors)
+        encoded(exact, self._assigner, self._spec, encode).write(path, self._spec)
         return True
 
     def nearest_products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:

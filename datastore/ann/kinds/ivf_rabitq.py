@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.clustering import CoarseLevel, assign, train_coarse
+from datastore.ann.clustering import CoarseLevel, train_coarse
 from datastore.ann.index import Cover
 from datastore.ann.kinds.coarse import CoarseIndex
 from datastore.ann.kinds.covering import ListRows, covering_lists
 from datastore.ann.kinds.gpu import Gpus
 from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import MEND, faiss, give_back_memory, merged, pointer, search_lists, use_threads
-from datastore.ann.kinds.list_file import Entries, renumbered
+from datastore.ann.kinds.list_file import encoded, renumbered
 from datastore.ann.kinds.on_gpus import assigner, for_building, place
 from datastore.ann.kinds.packed_lists import BLOCK, packed_lists
 from datastore.ann.kinds.probing import ranks
@@ -104,25 +104,15 @@ class IvfRabitqTemplate:
 
     def write_segment(self, vectors: Iterable[NDArray[np.float16]], path: Path) -> bool:
         encoder = _fast_scan(self._spec, self._coarse)
-        lists, rows, codes = [np.empty(0, np.int64)], [np.empty(0, np.int64)], []
-        start = 0
-        for block in vectors:
-            rotated = block.astype(np.float32) @ self._rotation.T
-            assigned = assign(self._assigner, rotated, self._spec.copies, self._spec.spill_weight)
-            for copy in range(self._spec.copies):
-                own = np.ascontiguousarray(assigned[:, copy])
-                encoded = np.empty((len(rotated), self._spec.code_bytes), np.uint8)
-                if len(rotated):
-                    encoder.encode_vectors(len(rotated), pointer(rotated), pointer(own), pointer(encoded))
-                codes.append(encoded)
-                lists.append(own)
-                rows.append(np.arange(start, start + len(rotated)))
-            start += len(rotated)
-        Entries(
-            np.concatenate(lists),
-            np.concatenate(rows),
-            np.concatenate([np.empty((0, self._spec.code_bytes), np.uint8), *codes]),
-        ).write(path, self._spec)
+
+        def encode(rotated: NDArray[np.float32], lists: NDArray[np.int64]) -> NDArray[np.uint8]:
+            codes = np.empty((len(rotated), self._spec.code_bytes), np.uint8)
+            if len(rotated):
+                encoder.encode_vectors(len(rotated), pointer(rotated), pointer(lists), pointer(codes))
+            return codes
+
+        rotated = (block.astype(np.float32) @ self._rotation.T for block in vectors)
+        encoded(rotated, self._assigner, self._spec, encode).write(path, self._spec)
         return True
 
     def nearest_products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
