@@ -74,10 +74,6 @@ class Template(Protocol):
         """Encode the rows of a segment in order and write its codes; False where the exact vectors serve as codes."""
         ...
 
-    def nearest_products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Inner product of each of float32 [n, dimension] with the centroid nearest to it; of a kind with lists."""
-        ...
-
     def write_merged(self, paths: Sequence[Path], passages: Sequence[int], rows: NDArray[np.int64], path: Path) -> bool:
         """Write the codes of some segments as those of one, as they are; False where there are none.
 
@@ -98,6 +94,15 @@ class Template(Protocol):
         Args:
             first_row: of the first segment, where they come after others that are open: then only in main memory.
         """
+        ...
+
+
+@runtime_checkable
+class ListTemplate(Template, Protocol):
+    """A template with lists."""
+
+    def nearest_products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Inner product of each of float32 [n, dimension] with the centroid nearest to it."""
         ...
 
 

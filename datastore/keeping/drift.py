@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.ann.drift import Drift
-from datastore.ann.index import Template
+from datastore.ann.index import ListTemplate, Template
 from datastore.store.deletions import read_deleted
 from datastore.store.manifest import Manifest, SegmentRecord
 from datastore.store.segment import SEGMENTS_FOLDER, VECTORS
@@ -25,7 +25,7 @@ _SAMPLE = 4096
 
 def measured(store: Path, manifest: Manifest, template: Template, new: Sequence[SegmentRecord]) -> Drift | None:
     """The drift after `new` segments come to those of `manifest`; None for an index without lists."""
-    if not manifest.index.nlist:
+    if not isinstance(template, ListTemplate):
         return None
     before = manifest.drift
     if before is None:  # nothing was added since the training
@@ -34,7 +34,7 @@ def measured(store: Path, manifest: Manifest, template: Template, new: Sequence[
     return before.plus(_residual(store, manifest, template, new), sum(record.passages for record in new))
 
 
-def _residual(store: Path, manifest: Manifest, template: Template, records: Sequence[SegmentRecord]) -> float:
+def _residual(store: Path, manifest: Manifest, template: ListTemplate, records: Sequence[SegmentRecord]) -> float:
     """Mean over a sample of live passages; 0 for none."""
     live = [np.flatnonzero(~read_deleted(store, record)) for record in records]
     total = sum(map(len, live))
@@ -51,7 +51,7 @@ def _residual(store: Path, manifest: Manifest, template: Template, records: Sequ
     return float(found.mean()) if len(found) else 0.0
 
 
-def _residuals(template: Template, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def _residuals(template: ListTemplate, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     lengths = np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)
     residuals: NDArray[np.float32] = 1.0 - template.nearest_products(vectors) / lengths
     return residuals

@@ -77,9 +77,6 @@ class FlatTemplate:
     def write_segment(self, vectors: Iterable[NDArray[np.float16]], path: Path) -> bool:
         return False
 
-    def nearest_products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        raise NotImplementedError("a flat index has no lists")
-
     def write_merged(self, paths: Sequence[Path], passages: Sequence[int], rows: NDArray[np.int64], path: Path) -> bool:
         return False
 
