@@ -64,6 +64,15 @@ def check_file(store: Path, record: FileRecord) -> None:
         raise DataLoss(f"{path} is damaged: its checksum is {seen}, wanted {record.xxh3_128}", mend=MEND)
 
 
+def is_whole(store: Path, record: FileRecord) -> bool:
+    """Whether `check_file` has nothing to say."""
+    try:
+        check_file(store, record)
+    except DataLoss:
+        return False
+    return True
+
+
 class FilesCheck:
     """Some files whose bytes are compared once, when they are first needed; thread-safe. What is damaged stays so."""
 

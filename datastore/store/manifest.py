@@ -130,11 +130,15 @@ class Manifest:
         """Passages that the segments hold, deleted ones too."""
         return sum(segment.passages for segment in self.segments)
 
-    def files(self) -> list[FileRecord]:
-        """Every file of this generation but the manifest itself."""
+    def searched_files(self) -> list[FileRecord]:
+        """Every file that a search needs, but the manifest itself."""
         records = [record for segment in self.segments for record in segment.files]
         records += [segment.deletions.file for segment in self.segments if segment.deletions]
-        return records + [record for record in (self.template, self.rejects.file, self.log) if record is not None]
+        return records + ([self.template] if self.template else [])
+
+    def files(self) -> list[FileRecord]:
+        """Every file of this generation but the manifest itself."""
+        return self.searched_files() + [record for record in (self.rejects.file, self.log) if record is not None]
 
 
 _ADAPTER = TypeAdapter(Manifest)
