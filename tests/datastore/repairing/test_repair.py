@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from datastore.errors import DataLoss, NotFound
+from datastore.errors import DataLoss, FailedPrecondition, NotFound
 from datastore.keeping.addition import add
 from datastore.keeping.compaction import compact
 from datastore.keeping.deletion import delete
 from datastore.repairing.repair import repair
+from datastore.store import checksums
 from datastore.store.manifest import encode_manifest, read_manifest
 from datastore.verify import verify
 from retriever.api import Mode, SearchRequest
@@ -272,6 +273,18 @@ def test_an_old_manifest_that_was_put_back_costs_nothing(flat_store: Path) -> No
     assert repair(flat_store).unrepaired == ()
     assert (flat_store / "manifest.json").read_bytes() == right
     assert answers(flat_store) == before
+
+
+def test_what_may_not_be_read_is_not_taken_for_damaged(flat_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(checksums, "hash_file", denied)
+    with pytest.raises(FailedPrecondition, match="may not be read"):
+        repair(flat_store, drop_damaged=True)
+    assert "may not be read" in verify(flat_store).problems[0]
+    monkeypatch.undo()
+    assert (read_manifest(flat_store).generation, verify(flat_store).problems) == (1, ())
 
 
 def test_leftovers_and_the_lock(flat_store: Path) -> None:
