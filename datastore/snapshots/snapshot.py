@@ -16,7 +16,7 @@ from datastore.errors import AlreadyExists, DataLoss, FailedPrecondition, Invali
 from datastore.snapshots.places import Folder, Place, open_place
 from datastore.store.checksums import FileRecord
 from datastore.store.durable import fsync_path, replace_file
-from datastore.store.generations import hold
+from datastore.store.generations import hold, kept_generations
 from datastore.store.lock import LOCK_NAME, write_lock
 from datastore.store.manifest import (
     DELETIONS_FOLDER,
@@ -218,6 +218,13 @@ def _refuse_occupied(store: Path, manifest: Manifest) -> None:
         raise AlreadyExists(
             f"{store} holds a datastore", mend="restore into another folder, or remove this one first", field="store"
         )
+    for kept in kept_generations(store):
+        if kept.datastore_id != manifest.datastore_id:
+            raise AlreadyExists(
+                f"{store} holds another datastore, which has lost its {MANIFEST_NAME}",
+                mend="restore into another folder, or remove this one first",
+                field="store",
+            )
     if store.exists() and not store.is_dir():
         raise FailedPrecondition(f"{store} is not a folder", mend="restore into a new folder")
     _refuse_foreign({path.name for path in store.iterdir()} if store.is_dir() else set(), str(store), manifest)

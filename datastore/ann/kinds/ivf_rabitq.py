@@ -25,13 +25,14 @@ from datastore.ann.kinds.coarse import CoarseIndex
 from datastore.ann.kinds.covering import ListRows, covering_lists
 from datastore.ann.kinds.gpu import Gpus
 from datastore.ann.kinds.joined_lists import JoinedLists
-from datastore.ann.kinds.library import MEND, faiss, give_back_memory, merged, pointer, search_lists, use_threads
+from datastore.ann.kinds.library import faiss, give_back_memory, merged, pointer, search_lists, use_threads
 from datastore.ann.kinds.list_file import encoded, renumbered
 from datastore.ann.kinds.on_gpus import assigner, for_building, place
 from datastore.ann.kinds.packed_lists import BLOCK, packed_lists
 from datastore.ann.kinds.probing import ranks
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
+from datastore.store.checksums import MEND
 
 if TYPE_CHECKING:
     from datastore.ann.index import AnnIndex

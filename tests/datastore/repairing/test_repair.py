@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from datastore.errors import DataLoss, FailedPrecondition, NotFound
+from datastore.build import build
+from datastore.config import BuildConfig
+from datastore.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound
 from datastore.keeping.addition import add
 from datastore.keeping.compaction import compact
 from datastore.keeping.deletion import delete
 from datastore.repairing.repair import repair
+from datastore.snapshots.snapshot import restore, snapshot
 from datastore.store import checksums
 from datastore.store.manifest import encode_manifest, read_manifest
 from datastore.verify import verify
@@ -259,6 +262,23 @@ def test_another_datastores_manifest_costs_nothing(flat_store: Path, ivf_store: 
         assert repair(flat_store).unrepaired == ()
         assert (flat_store / "manifest.json").read_bytes() == right
         assert [path.name for path in (flat_store / "generations").iterdir()] == ["00000001.json"]
+    assert answers(flat_store) == before
+
+
+def test_a_datastore_that_has_lost_its_manifest_is_not_written_over(
+    flat_store: Path, ivf_store: Path, tmp_path: Path, config: Callable[..., BuildConfig]
+) -> None:
+    before = answers(flat_store)
+    remove(flat_store / "manifest.json")
+    (tmp_path / "more.txt").write_text("something")
+    with pytest.raises(AlreadyExists, match=r"has lost its manifest\.json"):
+        build([str(tmp_path / "more.txt")], flat_store, config())
+    snapshot(ivf_store, str(tmp_path / "other"))
+    with pytest.raises(AlreadyExists, match=r"has lost its manifest\.json"):
+        restore(str(tmp_path / "other"), flat_store)
+    with pytest.raises(NotFound, match="pergamon repair"):
+        answers(flat_store)
+    assert repair(flat_store).unrepaired == ()
     assert answers(flat_store) == before
 
 
