@@ -21,6 +21,7 @@ from datastore.indexing import write_template
 from datastore.sources.rejects import CLEANING_REASONS, Rejects
 from datastore.store.checksums import FileRecord, record_file
 from datastore.store.durable import fsync_path, replace_file
+from datastore.store.generations import kept_generations
 from datastore.store.lock import LOCK_NAME, write_lock
 from datastore.store.manifest import (
     GENERATIONS_FOLDER,
@@ -287,10 +288,19 @@ def _summarize(store: Path, decided: Decided) -> RejectSummary:
 
 
 def refuse_occupied(store: Path) -> None:
-    """Refuse a folder with a datastore or with somebody's files; what an interrupted build left may be there."""
+    """Refuse a folder with a datastore or with somebody's files; what an interrupted build left may be there.
+
+    That has its notes until it has published: where there are none, but a manifest's copy, the manifest was lost.
+    """
     if (store / MANIFEST_NAME).exists():
         raise AlreadyExists(
             f"{store} holds a datastore", mend="build into another folder, or remove this one first", field="store"
+        )
+    if not (store / WORK_FOLDER).exists() and kept_generations(store):
+        raise AlreadyExists(
+            f"{store} holds a datastore that has lost its {MANIFEST_NAME}",
+            mend=f"bring it back: pergamon repair {store}; or build into another folder",
+            field="store",
         )
     found = store.iterdir() if store.exists() else ()
     foreign = sorted(path.name for path in found if path.name not in {LOCK_NAME, *_BUILD_FILES})

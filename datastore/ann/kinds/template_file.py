@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.kinds.library import MEND
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
+from datastore.store.checksums import MEND
 
 Shape = tuple[int, ...]
 
