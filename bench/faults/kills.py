@@ -22,9 +22,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.faults.operations import BUILDS, OPERATIONS, Life, Operation
+from bench.faults.operations import BUILDS, OPERATIONS, SHARE, Life, Operation
 from bench.faults.state import State, digest, rankings, read_state, stable_files
-from bench.faults.steps import Death, Orders, Step, forget, read_steps
+from bench.faults.steps import Death, Orders, Step, died, forget, read_steps
 from bench.faults.victim import ENVIRONMENT, Victims, alive, wait_for_end
 from datastore.errors import PergamonError
 from datastore.store.generations import kept_generations
@@ -33,6 +33,8 @@ from datastore.verify import verify
 AT_RANDOM = "at random"
 AT_RANDOM_A_WORKER = "worker: at random"
 _RANDOM_SHARE = 0.25
+_ALONE_SHARE = 0.1
+"""Of the deaths of one of several commands, after which the others go on."""
 _ROUND, _LONGEST = 3, 12
 """Kills of an operation in a row; more while some of its kinds of step have had none: of a build, all of them."""
 _ROUND_AT_RANDOM = 6
@@ -222,7 +224,9 @@ class Campaign:
             running = [
                 self._victims.start(command.arguments, order) for command, order in zip(group, orders, strict=True)
             ]
-            struck = self._strike(running, until) if until is not None and not killed else None
+            struck = self._strike(running, until) if until is not None else None
+            if death is not None and not death.alone and len(running) > 1:
+                self._end_the_others(running)
             statuses = [self._victims.wait(process) for process in running]
             moment = AT_RANDOM if struck is None or struck in running else AT_RANDOM_A_WORKER
             words = self._victims.last_words()
@@ -255,6 +259,15 @@ class Campaign:
                 os.kill(struck, signal.SIGKILL)
             return struck
         return None
+
+    def _end_the_others(self, running: Sequence[int]) -> None:
+        """Kill them all when one has died, before they pass steps that are to come."""
+        while not died(self._record) and any(alive(running)):
+            time.sleep(_LOOK_S)
+        if died(self._record):
+            for process in alive(running):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
 
     def _after_kill(
         self, operation: Operation, store: Path, before: State | None, *, acknowledged: bool
@@ -341,14 +354,15 @@ class _Aim:
     def at(self, kind: str) -> Death:
         ahead = self._steps[self._reached :]
         places = [place for place, step in enumerate(ahead) if step.kind == kind]
+        alone = not kind.startswith(f"{SHARE}: ") or self._random.random() < _ALONE_SHARE
         if not places:
-            return Death(kind, 1)
+            return Death(kind, 1, alone)
         place = places[0] if self._goes_on else self._random.choice(places)
         process = ahead[place].process
         occurrence = sum(step.kind == kind and step.process == process for step in ahead[: place + 1])
         if self._goes_on:
             self._reached += place
-        return Death(kind, occurrence)
+        return Death(kind, occurrence, alone)
 
 
 def _difference(seen: State | None, wanted: State) -> str:

@@ -44,12 +44,14 @@ def step_name(event: str, path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """Where the first process of a role that gets there kills itself."""
+    """Where a process kills itself."""
 
     kind: str
     """Of step (`Step.kind`)."""
     occurrence: int
     """In that process; from 1."""
+    alone: bool
+    """Only the first process that gets there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +96,21 @@ def follow(orders: Orders) -> None:
         name = step_name(event, os.fspath(path)[len(orders.store) + 1 :])
         if orders.death is not None and orders.death.kind == kind_of(orders.role, name):
             reached += 1
-            if reached == orders.death.occurrence and _first(f"{orders.record}.died"):
+            if reached == orders.death.occurrence and (_first(_mark(orders.record)) or not orders.death.alone):
                 os.kill(os.getpid(), signal.SIGKILL)
         os.write(log, f"{orders.role}\t{os.getpid()}\t{name}\n".encode())
 
     sys.addaudithook(hook)
+
+
+def _mark(record: str | Path) -> str:
+    """A file that is there when one has died."""
+    return f"{record}.died"
+
+
+def died(record: Path) -> bool:
+    """Whether a process has killed itself since `forget`."""
+    return Path(_mark(record)).exists()
 
 
 def _first(mark: str) -> bool:
@@ -118,5 +130,5 @@ def read_steps(record: Path) -> list[Step]:
 
 
 def forget(record: Path) -> None:
-    for path in (record, Path(f"{record}.died")):
+    for path in (record, Path(_mark(record))):
         path.unlink(missing_ok=True)
