@@ -9,7 +9,7 @@ from bench.faults.kills import Campaign
 
 
 def test_kills(tmp_path: Path) -> None:
-    results = Campaign(tmp_path, seed=2, operations=("add",)).run(4)
+    results = Campaign(tmp_path, seed=2, builds=("build",), operations=("add",)).run(4)
     assert results.faults == []
     assert sum(kill.killed for kill in results.kills) >= 4
     assert results.answers > 0
