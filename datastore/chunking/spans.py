@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from datastore.documents import Document, Passage
@@ -55,6 +55,22 @@ def to_passages(document: Document, spans: Iterable[tuple[int, int]]) -> Iterato
         yield _passage(document, index, start, end)
     if index < 0 and document.title.strip():
         yield _passage(document, 0, 0, 0)
+
+
+def rejoin(passages: Sequence[Passage]) -> str:
+    """The text that all passages of a document were made of, but for white space before, between and after them.
+
+    Places that do not ascend, as those of passages from elsewhere may not, say nothing: their texts are put one after
+    another.
+    """
+    parts: list[str] = []
+    start = end = -1
+    for passage in passages:
+        known = passage.start > start
+        parts.append(" " * (not known or passage.start > end))
+        parts.append(passage.text[max(end - passage.start, 0) if known else 0 :])
+        start, end = passage.start, passage.end
+    return "".join(parts[1:])
 
 
 def _passage(document: Document, index: int, start: int, end: int) -> Passage:
