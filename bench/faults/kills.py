@@ -130,9 +130,13 @@ class Campaign:
             self._victims.close()
         return self.results
 
+    @property
+    def _left(self) -> int:
+        """Kills to come."""
+        return self._wanted - sum(kill.killed for kill in self.results.kills)
+
     def _goes_on(self) -> bool:
-        killed = sum(kill.killed for kill in self.results.kills)
-        return killed < self._wanted and len(self.results.faults) < self._wanted and time.monotonic() < self._end
+        return self._left > 0 and len(self.results.faults) < self._wanted and time.monotonic() < self._end
 
     def _live(self) -> None:
         """Build a datastore and change it with every operation twice; every other one is only built, and killed at
@@ -203,7 +207,8 @@ class Campaign:
         self._random.shuffle(kinds)
         kinds.sort(key=lambda kind: self._at_steps[name, kind])
         never = sum(self._at_steps[name, kind] == 0 for kind in kinds)
-        count = max(never, _ROUND) if name in BUILDS else min(max(never, _ROUND), _LONGEST)
+        count = max(never if name in BUILDS else min(never, _LONGEST), _ROUND)
+        count = min(count, max(self._left // 2, _ROUND))
         chosen: list[str | None] = []
         for kind in sorted(kinds[:count], key=lambda kind: place.get(kind, len(steps))):
             with_random = name not in BUILDS and self._random.random() < _RANDOM_SHARE
