@@ -14,8 +14,9 @@ Documents that are there already, those of the datastore that is added to, stay 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -32,6 +33,7 @@ _MERGED_ROWS = 1 << 22
 _COMPARED = 100
 """Earlier documents under the same key that a document is compared with at most: a bound for boilerplate."""
 _REMEMBERED = 1 << 20
+_OPEN_TASKS = 64
 
 _STAYS, _OUT, _EXACT = 0, 1, 2
 Numbers = NDArray[np.int64]
@@ -124,10 +126,12 @@ class _Search:
     ) -> None:
         self._settings = settings
         self._earlier = earlier
-        self._tasks = [Signatures(folder) for folder in folders]
+        # Each open task holds files, of which a process may have a thousand.
+        self._tasks = lru_cache(_OPEN_TASKS)(lambda task: Signatures(folders[task]))
+        self._sketches = lru_cache(_OPEN_TASKS)(lambda task: Sketches(folders[task]))
+        self._task_count = len(folders)
         self._bands = choose_bands(settings.min_jaccard, settings.permutations)
-        self._sketches = [Sketches(folder) for folder in folders] if settings.near else []
-        self.starts = np.cumsum([0, *(task.count for task in self._tasks)])
+        self.starts = np.cumsum([0, *(self._tasks(task).count for task in range(len(folders)))])
         self.total = int(self.starts[-1])
         self._files = work / "joined", work / "state"
         size = max(self.total, 1)
@@ -147,7 +151,7 @@ class _Search:
         """Point each document with the text of one that is there already to that."""
         if self._earlier is None:
             return
-        for keys, numbers, lows in self._runs_to_look_up(self._digest_runs()):
+        for keys, numbers, lows in self._runs_to_look_up(self._digest_run):
             found = self._earlier.same_text(keys, lows)
             self._parents[numbers[found < 0]] = found[found < 0]
             self.state[numbers[found < 0]] = _EXACT
@@ -158,7 +162,7 @@ class _Search:
             return
         for band in range(self._bands.count):
             compared: Counter[int] = Counter()
-            for keys, numbers, _ in self._runs_to_look_up(self._band_runs(band)):
+            for keys, numbers, _ in self._runs_to_look_up(self._band_run(band)):
                 for place, candidates in self._earlier.same_band(band, keys):
                     number = int(numbers[place])
                     for candidate in candidates.tolist():
@@ -170,7 +174,7 @@ class _Search:
 
     def join_exact(self) -> None:
         """Point each document with the text of an earlier one to the first of them."""
-        for unsorted in self._merged(self._digest_runs()):
+        for unsorted in self._merged(self._digest_run):
             order = np.lexsort((unsorted.numbers, unsorted.seconds, unsorted.keys))
             high, numbers, low = (values[order] for values in unsorted)
             first = np.ones(len(numbers), bool)
@@ -182,7 +186,7 @@ class _Search:
     def join_near(self) -> None:
         """Join documents that share a band and are similar."""
         for band in range(self._bands.count):
-            for unsorted in self._merged(self._band_runs(band)):
+            for unsorted in self._merged(self._band_run(band)):
                 order = np.lexsort((unsorted.numbers, unsorted.keys))
                 keys, numbers = unsorted.keys[order], unsorted.numbers[order]
                 edges = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1], [True])))
@@ -205,17 +209,19 @@ class _Search:
         if kept < 0 and self._earlier:
             return Duplicate(number - start, exact, self._earlier.document_id(kept), similarity, stored=True)
         task, row = self._place(kept)
-        return Duplicate(number - start, exact, self._tasks[task].document_id(row), similarity)
+        return Duplicate(number - start, exact, self._tasks(task).document_id(row), similarity)
 
-    def _digest_runs(self) -> list[_Run]:
-        return [(digests[:, 0], rows, digests[:, 1]) for digests, rows in (task.digests() for task in self._tasks)]
+    def _digest_run(self, task: int) -> _Run:
+        digests, rows = self._tasks(task).digests()
+        return digests[:, 0], rows, digests[:, 1]
 
-    def _band_runs(self, band: int) -> list[_Run]:
-        return [(keys, rows, None) for keys, rows in (task.band(band) for task in self._tasks)]
+    def _band_run(self, band: int) -> Callable[[int], _Run]:
+        return lambda task: (*self._tasks(task).band(band), None)
 
-    def _runs_to_look_up(self, runs: Sequence[_Run]) -> Iterator[_Range]:
+    def _runs_to_look_up(self, run_of: Callable[[int], _Run]) -> Iterator[_Range]:
         """Some keys at a time, ascending, of documents that are joined to nothing yet; not those without words."""
-        for (keys, rows, seconds), first in zip(runs, self.starts[:-1].tolist(), strict=True):
+        for task, first in enumerate(self.starts[:-1].tolist()):
+            keys, rows, seconds = run_of(task)
             for start in range(0, len(keys), _MERGED_ROWS):
                 some = slice(start, start + _MERGED_ROWS)
                 numbers = rows[some].astype(np.int64) + first
@@ -224,20 +230,25 @@ class _Search:
                 second = keys if seconds is None else seconds
                 yield _Range(np.asarray(keys[some])[free], numbers[free], np.asarray(second[some])[free])
 
-    def _merged(self, runs: Sequence[_Run]) -> Iterator[_Range]:
+    def _merged(self, run_of: Callable[[int], _Run]) -> Iterator[_Range]:
         """Ranges of the sorted runs of all tasks, of documents that are still in."""
         parts = max(-(-self.total // _MERGED_ROWS), 1)
-        bounds = [i * (1 << 64) // parts for i in range(1, parts)]
-        cuts = [[0, *np.searchsorted(keys, np.array(bounds, np.uint64)).tolist(), len(keys)] for keys, _, _ in runs]
+        bounds = np.array([i * (1 << 64) // parts for i in range(1, parts)], np.uint64)
+        cuts = []
+        for task in range(self._task_count):
+            keys = run_of(task)[0]
+            cuts.append([0, *np.searchsorted(keys, bounds).tolist(), len(keys)])
         for part in range(parts):
-            slices = [slice(cut[part], cut[part + 1]) for cut in cuts]
-            chosen = list(zip(runs, slices, self.starts[:-1].tolist(), strict=True))
-            keys = np.concatenate([np.asarray(run[0][piece]) for run, piece, _ in chosen])
-            numbers = np.concatenate([run[1][piece].astype(np.int64) + start for run, piece, start in chosen])
-            seconds = [run[2][piece] for run, piece, _ in chosen if run[2] is not None]
-            second = np.concatenate(seconds) if seconds else keys
-            stays = np.asarray(self.state[numbers] == _STAYS)
-            yield _Range(keys[stays], numbers[stays], second[stays])
+            pieces = []
+            for task, cut in enumerate(cuts):
+                keys, rows, seconds = run_of(task)
+                piece = slice(cut[part], cut[part + 1])
+                own = np.array(keys[piece])  # copies, that hold no file open
+                numbers = rows[piece].astype(np.int64) + self.starts[task]
+                pieces.append(_Range(own, numbers, own if seconds is None else np.array(seconds[piece])))
+            joined = _Range(*(np.concatenate(values) for values in zip(*pieces, strict=True)))
+            stays = np.asarray(self.state[joined.numbers] == _STAYS)
+            yield _Range(*(values[stays] for values in joined))
 
     def _join(self, numbers: list[int]) -> None:
         for i, number in enumerate(numbers[1:], 1):
@@ -277,7 +288,7 @@ class _Search:
         if number < 0 and self._earlier:
             return self._earlier.sketch(number)
         task, row = self._place(number)
-        return self._sketches[task][row]
+        return self._sketches(task)[row]
 
     def _place(self, number: int) -> tuple[int, int]:
         task = int(np.searchsorted(self.starts, number, side="right")) - 1

@@ -191,27 +191,36 @@ def _chosen(path: Path, width: int, rows: NDArray[np.int64]) -> Hashes:
 
 
 class Signatures:
-    """The folder of one task, read; arrays stay on disk."""
+    """The folder of one task, read; arrays stay on disk, mapped while this is held."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._id_ends = _load(folder / "ids.ends.npy")
-        self.count = len(self._id_ends)
+        self._maps: dict[str, NDArray[Any]] = {}
+
+    @property
+    def count(self) -> int:
+        return len(self._map("ids.ends"))
 
     def document_id(self, row: int) -> str:
         """Of the document in that row."""
-        start = int(self._id_ends[row - 1]) if row else 0
+        ends = self._map("ids.ends")
+        start = int(ends[row - 1]) if row else 0
         with (self._folder / "ids").open("rb") as file:
             file.seek(start)
-            return file.read(int(self._id_ends[row]) - start).decode(errors="surrogatepass")
+            return file.read(int(ends[row]) - start).decode(errors="surrogatepass")
 
     def digests(self) -> tuple[NDArray[np.uint64], Rows]:
         """uint64[count, 2] ascending, and their rows."""
-        return _load(self._folder / "digests.npy"), _load(self._folder / "digests.rows.npy")
+        return self._map("digests"), self._map("digests.rows")
 
     def band(self, band: int) -> tuple[Hashes, Rows]:
         """Keys of one band, uint64[count] ascending, and their rows."""
-        return _load(self._folder / "bands.npy")[band], _load(self._folder / "bands.rows.npy")[band]
+        return self._map("bands")[band], self._map("bands.rows")[band]
+
+    def _map(self, name: str) -> NDArray[Any]:
+        if name not in self._maps:
+            self._maps[name] = _load(self._folder / f"{name}.npy")
+        return self._maps[name]
 
 
 class Sketches:

@@ -196,7 +196,7 @@ class _Adding:
             rejects.close()
             self._check_input(inputs, rejects, admission, sum(record.documents for record in new))
         if not new and not admission.replaced:  # the datastore has them all
-            return Addition(manifest, 0, 0, 0, admission.known, self._nothing_added(rejects, admission), 0)
+            return Addition(manifest, 0, 0, 0, admission.known, self._nothing_added(rejects), 0)
         old = documents.write(self._generation)
         summary = self._summarize(rejects)
         drift = measured(store, manifest, self._template, new) if new else manifest.drift
@@ -320,10 +320,10 @@ class _Adding:
                 field="input",
             )
 
-    def _nothing_added(self, rejects: Rejects, admission: _StoreAdmission) -> RejectSummary:
-        """What was left out; its file stays, until the next change, if it tells more than that ids are known."""
+    def _nothing_added(self, rejects: Rejects) -> RejectSummary:
+        """What was left out; its file stays, until the next change, if it tells of more than ids."""
         file = None
-        if rejects.total > admission.known:
+        if rejects.by_reason.keys() - {"duplicate id"}:
             file = record_file(self._store, rejects.path.replace(self._store / FAILED_REJECTS))
         return RejectSummary(rejects.total, dict(sorted(rejects.by_reason.items())), file)
 

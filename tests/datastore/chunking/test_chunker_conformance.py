@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datastore.chunking.registry import BY_TOKENS, Chunker, open_chunker
-from datastore.chunking.spans import CHARACTERS_PER_UNIT
+from datastore.chunking.spans import CHARACTERS_PER_UNIT, rejoin
 from datastore.chunking.words import chunk_words
+from datastore.cleaning.words import split_words
 from datastore.config import ChunkConfig, EncoderConfig, load_config
 from datastore.documents import Document, Passage
 from datastore.encoders.registry import Encoder, open_encoder
@@ -80,6 +81,7 @@ def test_every_chunker_of_the_settings_is_here() -> None:
 def test_nothing_is_lost_or_twice_and_offsets_point_back(name: str, text: str, size: int) -> None:
     passages = chunks(chunker(name, size), text)
     assert "".join(without_space(passage.text) for passage in passages) == without_space(text)
+    assert split_words(rejoin(passages)) == split_words(text)
     end = 0
     for index, passage in enumerate(passages):
         assert passage.chunk_index == index
@@ -107,6 +109,7 @@ def test_with_overlap_every_character_is_in_a_passage(name: str, text: str, size
         start, end = passage.start, passage.end
         covered[start:end] = b"\1" * (end - start)
         assert size_of(name, passage) <= size
+    assert split_words(rejoin(passages)) == split_words(text)
     assert all(mark or character.isspace() for mark, character in zip(covered, text, strict=True))
 
 

@@ -129,7 +129,11 @@ def test_additions_are_cleaned_one_by_one(config: Config, tmp_path: Path, monkey
     build(["in.jsonl"], store, config(clean=CLEAN))
     write(
         tmp_path / "more.jsonl",
-        {"m1": TEXTS["quiz"], "m2": "Write to me@example.com, host 10.0.0.2, about it.", "m3": TEXTS["german"]},
+        {
+            "m1": TEXTS["quiz"],
+            "m2": "Please ask me@example.com, or the host 10.0.0.2, when the new library of the town opens.",
+            "m3": TEXTS["german"],
+        },
     )
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
