@@ -45,12 +45,12 @@ from datastore.tune import TuneOptions, measure
 
 REJECTS_NAME = "rejects-1.jsonl"
 _BUILD_FILES = (
+    GENERATIONS_FOLDER,  # first: without notes of a build, manifests there are a datastore's
     SEGMENTS_FOLDER,
     *TEMPLATE_NAMES,
     REJECTS_NAME,
     LOG_NAME,
     WORK_FOLDER,
-    GENERATIONS_FOLDER,
     MANIFEST_NAME + ".tmp",
 )
 
