@@ -21,7 +21,6 @@ from datastore.indexing import write_template
 from datastore.sources.rejects import CLEANING_REASONS, Rejects
 from datastore.store.checksums import FileRecord, record_file
 from datastore.store.durable import fsync_path, replace_file
-from datastore.store.generations import kept_generations
 from datastore.store.lock import LOCK_NAME, write_lock
 from datastore.store.manifest import (
     GENERATIONS_FOLDER,
@@ -46,13 +45,13 @@ from datastore.tune import TuneOptions, measure
 
 REJECTS_NAME = "rejects-1.jsonl"
 _BUILD_FILES = (
+    GENERATIONS_FOLDER,  # first: without notes of a build, manifests there are a datastore's
     SEGMENTS_FOLDER,
     *TEMPLATE_NAMES,
     REJECTS_NAME,
     LOG_NAME,
     LOG_NAME + ".tmp",
     WORK_FOLDER,
-    GENERATIONS_FOLDER,
     MANIFEST_NAME + ".tmp",
 )
 
@@ -297,7 +296,7 @@ def refuse_occupied(store: Path) -> None:
         raise AlreadyExists(
             f"{store} holds a datastore", mend="build into another folder, or remove this one first", field="store"
         )
-    if not (store / WORK_FOLDER).exists() and kept_generations(store):
+    if not (store / WORK_FOLDER).exists() and any((store / GENERATIONS_FOLDER).glob("*.json")):
         raise AlreadyExists(
             f"{store} holds a datastore that has lost its {MANIFEST_NAME}",
             mend=f"bring it back: pergamon repair {store}; or build into another folder",

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from datastore.build import build
@@ -216,6 +217,23 @@ def test_what_a_snapshot_has_is_taken_from_it(flat_store: Path, snapshot_before:
     assert answers(flat_store) == before
     with pytest.raises(NotFound, match="no snapshot"):
         repair(flat_store, source=str(snapshot_before / "nowhere"))
+
+
+def test_what_a_snapshot_far_away_has_is_taken_if_it_is_whole(flat_store: Path) -> None:
+    before = answers(flat_store)
+    snapshot(flat_store, "memory://taken")
+    files = fsspec.filesystem("memory")
+    for name in ("vectors.f16", "columns.arrow"):
+        flip(flat_store / SEGMENT / name)
+    files.pipe_file(f"/taken/{SEGMENT}/columns.arrow", (flat_store / SEGMENT / "columns.arrow").read_bytes())
+    done = repair(flat_store, source="memory://taken")
+    files.rm("/taken", recursive=True)
+    assert [(action.path.rpartition("/")[2], action.what) for action in done.actions] == [
+        ("vectors.f16", "taken from memory://taken"),
+        ("columns.arrow", "made anew from the passages"),
+    ]
+    assert done.unrepaired == ()
+    assert answers(flat_store) == before
 
 
 def test_what_is_damaged_in_the_snapshot_too_stays(flat_store: Path, snapshot_before: Path) -> None:
