@@ -10,8 +10,9 @@ a forest over the documents, in a file: 8 bytes a document, and one for its stat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from datastore.cleaning.minhash import choose_bands, jaccard
 from datastore.cleaning.settings import DuplicateSettings
-from datastore.cleaning.signatures import Signatures, Sketches
+from datastore.cleaning.signatures import DocumentIds, Signatures, Sketches
 from datastore.sources.rejects import RefusedError
 
 _MERGED_ROWS = 1 << 22
@@ -28,6 +29,8 @@ _MERGED_ROWS = 1 << 22
 _COMPARED = 100
 """Earlier documents under the same key that a document is compared with at most: a bound for boilerplate."""
 _REMEMBERED = 1 << 20
+_OPEN_TASKS = 32
+"""Tasks whose ids, and whose sketches, are mapped at once."""
 
 _STAYS, _OUT, _EXACT = 0, 1, 2
 Numbers = NDArray[np.int64]
@@ -52,13 +55,22 @@ class Duplicate:
         return RefusedError("near duplicate", detail)
 
 
+class Duplicates(NamedTuple):
+    """Of one task."""
+
+    rows: Numbers
+    """Ascending."""
+    duplicate: Callable[[int], Duplicate]
+    """What is to be said of one of them."""
+
+
 def find_duplicate_texts(
     folders: Sequence[Path],
     settings: DuplicateSettings,
     work: Path,
     excluded: Sequence[NDArray[np.bool_]] | None = None,
-) -> Iterator[list[Duplicate]]:
-    """For each task, in order: what to leave out, by ascending row.
+) -> Iterator[Duplicates]:
+    """For each task, in order: what to leave out. Each is good until the next is taken.
 
     Args:
         folders: of the tasks' signatures, in the order of the input.
@@ -75,17 +87,19 @@ def find_duplicate_texts(
         if settings.near and search.total:
             search.join_near()
         for task in range(len(folders)):
-            yield search.duplicates(task)
+            yield Duplicates(search.left_out(task), partial(search.duplicate, task))
     finally:
         search.close()
 
 
-_Run = tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint64] | None]
+_Run = tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint64]]
 """Of one task: keys, ascending, the rows that they are of, and second keys."""
+_Runs = Sequence[Callable[[], _Run]]
+"""Of all tasks, mapped only while they are used: there may be more of them than files may be open."""
 
 
 class _Range(NamedTuple):
-    """Documents, by number, with the keys of one range; a second key where the runs have one."""
+    """Documents, by number, with the keys of one range."""
 
     keys: NDArray[np.uint64]
     numbers: Numbers
@@ -96,7 +110,8 @@ class _Search:
     def __init__(self, folders: Sequence[Path], settings: DuplicateSettings, work: Path) -> None:
         self._settings = settings
         self._tasks = [Signatures(folder) for folder in folders]
-        self._sketches = [Sketches(folder) for folder in folders] if settings.near else []
+        self._sketches = lru_cache(_OPEN_TASKS)(lambda task: Sketches(folders[task]))
+        self._ids = lru_cache(_OPEN_TASKS)(lambda task: DocumentIds(folders[task]))
         self.starts = np.cumsum([0, *(task.count for task in self._tasks)])
         self.total = int(self.starts[-1])
         self._files = work / "joined", work / "state"
@@ -115,10 +130,7 @@ class _Search:
 
     def join_exact(self) -> None:
         """Point each document with the text of an earlier one to the first of them."""
-        runs: list[_Run] = [
-            (digests[:, 0], rows, digests[:, 1]) for digests, rows in (task.digests() for task in self._tasks)
-        ]
-        for unsorted in self._merged(runs):
+        for unsorted in self._merged([partial(_digest_run, task) for task in self._tasks]):
             order = np.lexsort((unsorted.numbers, unsorted.seconds, unsorted.keys))
             high, numbers, low = (values[order] for values in unsorted)
             first = np.ones(len(numbers), bool)
@@ -131,8 +143,7 @@ class _Search:
         """Join documents that share a band and are similar."""
         bands = choose_bands(self._settings.min_jaccard, self._settings.permutations)
         for band in range(bands.count):
-            runs: list[_Run] = [(keys, rows, None) for keys, rows in (task.band(band) for task in self._tasks)]
-            for unsorted in self._merged(runs):
+            for unsorted in self._merged([partial(_band_run, task, band) for task in self._tasks]):
                 order = np.lexsort((unsorted.numbers, unsorted.keys))
                 keys, numbers = unsorted.keys[order], unsorted.numbers[order]
                 edges = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1], [True])))
@@ -140,35 +151,36 @@ class _Search:
                     if keys[edges[i]]:  # 0 is the key of texts without words
                         self._join(numbers[edges[i] : edges[i + 1]].tolist())
 
-    def duplicates(self, task: int) -> list[Duplicate]:
-        """What to leave out of one task."""
+    def left_out(self, task: int) -> Numbers:
+        """Rows of one task to leave out, ascending."""
         start, end = int(self.starts[task]), int(self.starts[task + 1])
-        numbers = np.arange(start, end)
         state, parents = np.asarray(self.state[start:end]), np.asarray(self._parents[start:end])
-        left_out = numbers[(state != _OUT) & (parents != numbers)]
-        return [self._duplicate(start, int(number)) for number in left_out]
+        return np.flatnonzero((state != _OUT) & (parents != np.arange(start, end)))
 
-    def _duplicate(self, start: int, number: int) -> Duplicate:
+    def duplicate(self, task: int, row: int) -> Duplicate:
+        number = int(self.starts[task]) + row
         exact = bool(self.state[number] == _EXACT)
         kept = int(self._parents[number]) if exact else self._root(number)
         similarity = 1.0 if exact else self._jaccard(kept, number)
-        task, row = self._place(kept)
-        return Duplicate(number - start, exact, self._tasks[task].document_id(row), similarity)
+        kept_task, kept_row = self._place(kept)
+        return Duplicate(row, exact, self._ids(kept_task)[kept_row], similarity)
 
-    def _merged(self, runs: Sequence[_Run]) -> Iterator[_Range]:
+    def _merged(self, runs: _Runs) -> Iterator[_Range]:
         """Ranges of the sorted runs of all tasks, of documents that are still in."""
         parts = max(-(-self.total // _MERGED_ROWS), 1)
-        bounds = [i * (1 << 64) // parts for i in range(1, parts)]
-        cuts = [[0, *np.searchsorted(keys, np.array(bounds, np.uint64)).tolist(), len(keys)] for keys, _, _ in runs]
+        bounds = np.array([i * (1 << 64) // parts for i in range(1, parts)], np.uint64)
+        cuts = []
+        for run in runs:
+            keys, _, _ = run()
+            cuts.append([0, *np.searchsorted(keys, bounds).tolist(), len(keys)])
         for part in range(parts):
-            slices = [slice(cut[part], cut[part + 1]) for cut in cuts]
-            chosen = list(zip(runs, slices, self.starts[:-1].tolist(), strict=True))
-            keys = np.concatenate([np.asarray(run[0][piece]) for run, piece, _ in chosen])
-            numbers = np.concatenate([run[1][piece].astype(np.int64) + start for run, piece, start in chosen])
-            seconds = [run[2][piece] for run, piece, _ in chosen if run[2] is not None]
-            second = np.concatenate(seconds) if seconds else keys
+            pieces = [
+                _piece(run(), cut[part], cut[part + 1], start)
+                for run, cut, start in zip(runs, cuts, self.starts[:-1].tolist(), strict=True)
+            ]
+            keys, numbers, seconds = (np.concatenate(values) for values in zip(*pieces, strict=True))
             stays = np.asarray(self.state[numbers] == _STAYS)
-            yield _Range(keys[stays], numbers[stays], second[stays])
+            yield _Range(keys[stays], numbers[stays], seconds[stays])
 
     def _join(self, numbers: list[int]) -> None:
         for i, number in enumerate(numbers[1:], 1):
@@ -202,8 +214,24 @@ class _Search:
 
     def _jaccard(self, one: int, other: int) -> float:
         (task, row), (other_task, other_row) = self._place(one), self._place(other)
-        return jaccard(self._sketches[task][row], self._sketches[other_task][other_row])
+        return jaccard(self._sketches(task)[row], self._sketches(other_task)[other_row])
 
     def _place(self, number: int) -> tuple[int, int]:
         task = int(np.searchsorted(self.starts, number, side="right")) - 1
         return task, number - int(self.starts[task])
+
+
+def _digest_run(task: Signatures) -> _Run:
+    digests, rows = task.digests()
+    return digests[:, 0], rows, digests[:, 1]
+
+
+def _band_run(task: Signatures, band: int) -> _Run:
+    keys, rows = task.band(band)
+    return keys, rows, keys
+
+
+def _piece(run: _Run, start: int, end: int, first: int) -> _Range:
+    """A part of a run in memory; `first` is the number of the task's first document."""
+    keys, rows, seconds = run
+    return _Range(np.array(keys[start:end]), rows[start:end].astype(np.int64) + first, np.array(seconds[start:end]))

@@ -118,19 +118,12 @@ _SPOOLED = ("ids", "ids.lengths", "digests", "keys", "sketches", "sketches.lengt
 
 
 class Signatures:
-    """The folder of one task, read; arrays stay on disk."""
+    """The folder of one task, read. Arrays stay on disk, mapped as long as they are held: there may be more tasks than
+    files may be open."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._id_ends = _load(folder / "ids.ends.npy")
-        self.count = len(self._id_ends)
-
-    def document_id(self, row: int) -> str:
-        """Of the document in that row."""
-        start = int(self._id_ends[row - 1]) if row else 0
-        with (self._folder / "ids").open("rb") as file:
-            file.seek(start)
-            return file.read(int(self._id_ends[row]) - start).decode(errors="surrogatepass")
+        self.count = len(_load(folder / "ids.ends.npy"))
 
     def digests(self) -> tuple[NDArray[np.uint64], Rows]:
         """uint64[count, 2] ascending, and their rows."""
@@ -139,6 +132,20 @@ class Signatures:
     def band(self, band: int) -> tuple[Hashes, Rows]:
         """Keys of one band, uint64[count] ascending, and their rows."""
         return _load(self._folder / "bands.npy")[band], _load(self._folder / "bands.rows.npy")[band]
+
+
+class DocumentIds:
+    """The ids of one task, by row."""
+
+    def __init__(self, folder: Path) -> None:
+        self._ends = _load(folder / "ids.ends.npy")
+        self._path = folder / "ids"
+
+    def __getitem__(self, row: int) -> str:
+        start = int(self._ends[row - 1]) if row else 0
+        with self._path.open("rb") as file:
+            file.seek(start)
+            return file.read(int(self._ends[row]) - start).decode(errors="surrogatepass")
 
 
 class Sketches:
