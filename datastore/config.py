@@ -220,7 +220,9 @@ def _setting_names(kind: Any, prefix: str = "") -> Iterator[str]:
 def _merge(tree: dict[str, Any], options: Mapping[str, Any]) -> None:
     """Put the options that are given over what is there, table by table."""
     for key, value in options.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and not value:  # an empty table, as in a file: its defaults
+            tree.setdefault(key, {})
+        elif isinstance(value, Mapping):
             existing = tree.get(key, {})
             if isinstance(existing, dict):  # what is no table is refused with the rest
                 _merge(existing, value)
