@@ -50,6 +50,7 @@ _BUILD_FILES = (
     *TEMPLATE_NAMES,
     REJECTS_NAME,
     LOG_NAME,
+    LOG_NAME + ".tmp",
     WORK_FOLDER,
     MANIFEST_NAME + ".tmp",
 )
@@ -164,7 +165,7 @@ def decided_input(workspace: Workspace, plan: BuildPlan) -> Decided:
     """
     if read_decided(workspace) is None:
         rejects = Rejects(workspace.store / REJECTS_NAME)
-        decide(workspace, len(plan.tasks), rejects, plan.config.clean.duplicates)
+        decide(workspace, len(plan.tasks), rejects, plan.config.clean.compared)
     decided = read_decided(workspace)
     assert decided is not None
     _check_input(workspace, plan, decided)

@@ -249,4 +249,5 @@ class _Repair:
             dimension=self._before.encoder.dimension,
             analyzer=self._before.config.bm25.analyzer,
             encoder=self._open_encoder,
+            duplicates=self._before.config.clean.compared,
         )

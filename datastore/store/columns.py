@@ -110,6 +110,10 @@ class Columns:
         numbers: NDArray[np.int64] = np.cumsum(self._chunk_indexes == 0) - 1
         return numbers
 
+    def first_rows(self) -> NDArray[np.int64]:
+        """int64 [documents]: where the passages of each begin."""
+        return np.flatnonzero(self._chunk_indexes == 0)
+
     def close(self) -> None:
         # Arrays handed out may still view the map; it goes with the last of them.
         self.table = self.table.schema.empty_table()
