@@ -140,7 +140,7 @@ def test_additions_are_cleaned_one_by_one(config: Config, tmp_path: Path, monkey
     addition = add(store, ["../more.jsonl"], encoder="hashing")
     assert addition.rejects.by_reason == {"contaminated": 1, "language": 1}
     assert addition.manifest.masked == {"email": 2, "ipv4": 2}
-    assert texts_of(store)["m2"].startswith("Write to [EMAIL]")
+    assert texts_of(store)["m2"].startswith("Please ask [EMAIL]")
     assert "quiz@example.org" not in json.dumps(rejects(store, "rejects-2.jsonl"))
 
 
