@@ -37,6 +37,7 @@ encoder.name = "hashing"
 segment.passages = 80
 index.kind = "{kind}"
 {lists}index.tune_queries = 20
+clean.duplicates.near = false
 """
 
 
