@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,15 +12,31 @@ import numpy as np
 
 from datastore.errors import InvalidArgument
 from datastore.quantities import human_bytes
+from datastore.sources.rejects import Reason
 from datastore.store.manifest import Manifest
 from datastore.store.reader import StoreReader
 from datastore.tasks.log import read_log
 
 _SAMPLE = 10_000
 _MOST_BARS = 20
+_DUPLICATES: tuple[Reason, ...] = ("duplicate id", "exact duplicate", "near duplicate")
 _BAR, _GAP, _LABEL, _WIDTH = 18, 4, 200, 420
 
 Bars = Sequence[tuple[str, float]]
+
+
+def make_report_folder(folder: Path) -> None:
+    """So that a report that cannot be written is said before a build, and not after it.
+
+    Raises:
+        InvalidArgument: it cannot be made, or not be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error.strerror) from None
+    if not os.access(folder, os.W_OK):
+        raise _unwritable(folder, "permission denied")
 
 
 def write_report(store: Path, folder: Path) -> None:
@@ -34,6 +51,7 @@ def write_report(store: Path, folder: Path) -> None:
         plots = {
             "lengths": ("Passages by their words", _lengths(reader)),
             "sources": ("Passages by source", _most(_sources(reader))),
+            "duplicates": ("Documents kept, and left out as duplicates", _duplicates(manifest)),
             "rejects": ("Records left out, by reason", _most(manifest.rejects.by_reason)),
             "stages": ("Seconds of each stage", _stages(store, manifest)),
         }
@@ -48,11 +66,15 @@ def write_report(store: Path, folder: Path) -> None:
         (folder / "report.md").write_text(_markdown(store, facts, shown), encoding="utf-8")
         (folder / "report.html").write_text(_html(store, facts, shown), encoding="utf-8")
     except OSError as error:
-        raise InvalidArgument(
-            f"the report cannot be written to {folder}: {error.strerror}",
-            mend="choose a folder that can be written to",
-            field="report",
-        ) from None
+        raise _unwritable(folder, error.strerror) from None
+
+
+def _unwritable(folder: Path, reason: str | None) -> InvalidArgument:
+    return InvalidArgument(
+        f"the report cannot be written to {folder}: {reason}",
+        mend="choose a folder that can be written to",
+        field="report",
+    )
 
 
 def _facts(manifest: Manifest) -> list[tuple[str, str]]:
@@ -98,6 +120,12 @@ def _sources(reader: StoreReader) -> Counter[str]:
         for found in segment.columns.table.column("source").value_counts().to_pylist():
             counts[found["values"] or "(none)"] += found["counts"]
     return counts
+
+
+def _duplicates(manifest: Manifest) -> Bars:
+    counts = manifest.rejects.by_reason
+    left_out = [(reason, float(counts[reason])) for reason in _DUPLICATES if reason in counts]
+    return [("kept", float(manifest.documents)), *left_out] if left_out else []
 
 
 def _stages(store: Path, manifest: Manifest) -> Bars:

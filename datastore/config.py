@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from datastore.cleaning.settings import CleanSettings
 from datastore.errors import InvalidArgument, NotFound
@@ -153,7 +155,7 @@ def load_config(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> 
 
     Raises:
         NotFound: there is no such file.
-        InvalidArgument: the file is not TOML, or a key or value is not one of ours.
+        InvalidArgument: the file is not TOML, a key or value is not one of ours, or two do not go together.
     """
     tree: dict[str, Any] = {}
     if path is not None:
@@ -166,16 +168,42 @@ def load_config(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> 
                 f"{path} cannot be read as TOML: {error}", mend="mend the file", field="config"
             ) from None
     _merge(tree, options)
+    chunk = tree.get("chunk", {})
+    if isinstance(chunk, dict) and "words" in chunk and chunk.get("chunker", "words") != "words":
+        raise InvalidArgument(
+            f"chunk.words is {chunk['words']}, and the chunker is {chunk['chunker']}, which counts tokens",
+            mend="give the size in tokens (--chunk-tokens, chunk.tokens), or take the chunker words",
+            field="chunk.words",
+        )
     try:
         return _ADAPTER.validate_python(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the config"
-        raise InvalidArgument(
-            f"{where} is {first.get('input')!r}: {first['msg']}",
-            mend=f"correct {where} in {path or 'the options'}",
-            field=where,
-        ) from None
+        raise _refusal(error.errors()[0], path) from None
+
+
+def _refusal(error: ErrorDetails, path: Path | None) -> InvalidArgument:
+    """The first thing that is wrong with a tree of settings, in words."""
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "unexpected_keyword_argument":
+        problem = f"there is no setting {where}"
+        close = difflib.get_close_matches(where, _setting_names(BuildConfig), 1)
+        mend = f"write {close[0]}" if close else f"leave out {where}"
+    elif error["type"] == "value_error":  # our own words, of settings that do not go together
+        problem = str(error["ctx"]["error"])
+        mend = f"correct {where}"
+    else:
+        problem = f"{where or 'the config'} is {error['input']!r}: {error['msg']}"
+        mend = f"correct {where or 'it'}"
+    return InvalidArgument(problem, mend=f"{mend} in {path or 'the options'}", field=where)
+
+
+def _setting_names(kind: Any, prefix: str = "") -> Iterator[str]:
+    """All settings of a dataclass and those in it, as `table.key`."""
+    for name, hint in get_type_hints(kind).items():
+        yield prefix + name
+        for inner in (hint, *get_args(hint)):
+            if is_dataclass(inner):
+                yield from _setting_names(inner, f"{prefix}{name}.")
 
 
 def _merge(tree: dict[str, Any], options: Mapping[str, Any]) -> None:

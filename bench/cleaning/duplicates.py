@@ -130,7 +130,8 @@ def whole(data: Path) -> None:
         writer.finish()
         written = time.perf_counter()
         size = sum(path.stat().st_size for path in Path(folder, "task").iterdir())
-        (found,) = find_duplicate_texts([Path(folder, "task")], settings, Path(folder, "work"))
+        searched = find_duplicate_texts([Path(folder, "task")], settings, Path(folder, "work"))
+        found = [of.duplicate(row) for of in searched for row in of.rows.tolist()]
         ended = time.perf_counter()
     exact = sum(duplicate.exact for duplicate in found)
     say(f"debian_packages: {len(texts):,} documents, {len(set(texts)):,} different texts.")

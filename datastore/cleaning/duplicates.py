@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -76,14 +76,23 @@ class Duplicate:
         return RefusedError("near duplicate", f"Jaccard {self.jaccard:.2f} with {like}")
 
 
+class Duplicates(NamedTuple):
+    """Of one task."""
+
+    rows: Numbers
+    """Ascending."""
+    duplicate: Callable[[int], Duplicate]
+    """What is to be said of one of them."""
+
+
 def find_duplicate_texts(
     folders: Sequence[Path],
     settings: DuplicateSettings,
     work: Path,
     excluded: Sequence[NDArray[np.bool_]] | None = None,
     earlier: Earlier | None = None,
-) -> Iterator[list[Duplicate]]:
-    """For each task, in order: what to leave out, by ascending row.
+) -> Iterator[Duplicates]:
+    """For each task, in order: what to leave out. Each is good until the next is taken.
 
     Args:
         folders: of the tasks' signatures, in the order of the input.
@@ -103,7 +112,7 @@ def find_duplicate_texts(
             search.join_near_earlier()
             search.join_near()
         for task in range(len(folders)):
-            yield search.duplicates(task)
+            yield Duplicates(search.left_out(task), partial(search.duplicate, task))
     finally:
         search.close()
 
@@ -113,7 +122,7 @@ _Run = tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint64] | None]
 
 
 class _Range(NamedTuple):
-    """Documents, by number, with the keys of one range; a second key where the runs have one."""
+    """Documents, by number, with the keys of one range."""
 
     keys: NDArray[np.uint64]
     numbers: Numbers
@@ -194,22 +203,21 @@ class _Search:
                     if keys[edges[i]]:  # 0 is the key of texts without words
                         self._join(numbers[edges[i] : edges[i + 1]].tolist())
 
-    def duplicates(self, task: int) -> list[Duplicate]:
-        """What to leave out of one task."""
+    def left_out(self, task: int) -> Numbers:
+        """Rows of one task to leave out, ascending."""
         start, end = int(self.starts[task]), int(self.starts[task + 1])
-        numbers = np.arange(start, end)
         state, parents = np.asarray(self.state[start:end]), np.asarray(self._parents[start:end])
-        left_out = numbers[(state != _OUT) & (parents != numbers)]
-        return [self._duplicate(start, int(number)) for number in left_out]
+        return np.flatnonzero((state != _OUT) & (parents != np.arange(start, end)))
 
-    def _duplicate(self, start: int, number: int) -> Duplicate:
+    def duplicate(self, task: int, row: int) -> Duplicate:
+        number = int(self.starts[task]) + row
         exact = bool(self.state[number] == _EXACT)
         kept = int(self._parents[number]) if exact else self._root(number)
         similarity = 1.0 if exact else self._jaccard(kept, number)
         if kept < 0 and self._earlier:
-            return Duplicate(number - start, exact, self._earlier.document_id(kept), similarity, stored=True)
-        task, row = self._place(kept)
-        return Duplicate(number - start, exact, self._tasks(task).document_id(row), similarity)
+            return Duplicate(row, exact, self._earlier.document_id(kept), similarity, stored=True)
+        kept_task, kept_row = self._place(kept)
+        return Duplicate(row, exact, self._tasks(kept_task).document_id(kept_row), similarity)
 
     def _digest_run(self, task: int) -> _Run:
         digests, rows = self._tasks(task).digests()

@@ -61,5 +61,5 @@ def leave_out_duplicates(
             spool.add(found)
         signatures.finish()
     (same,) = find_duplicate_texts([task.signatures], settings, workspace.duplicates, earlier=earlier())
-    leave_out(task, spool.documents, refused.places, same, rejects)
+    leave_out(task, spool.documents, same, rejects)
     return Distinct(task, kept_documents(task, spool.documents))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from datastore.errors import DataLoss, InvalidArgument, ResourceExhausted, Unavailable
 from datastore.sources.places import file_system
-from datastore.store.checksums import FileRecord, check_file, hash_file
+from datastore.store.checksums import FileRecord, check_file, hash_file, is_whole
 from datastore.store.durable import fsync_path, replace_file
 
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES)
@@ -72,11 +72,7 @@ class Folder:
             return None
 
     def has(self, record: FileRecord, *, listed: bool) -> bool:
-        try:
-            check_file(self._folder, record)
-        except DataLoss:
-            return False
-        return True
+        return is_whole(self._folder, record)
 
     def take(self, store: Path, record: FileRecord) -> bool:
         check_file(store, record)

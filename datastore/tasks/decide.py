@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.cleaning.duplicates import Duplicate, find_duplicate_texts
+from datastore.cleaning.duplicates import Duplicates, find_duplicate_texts
 from datastore.cleaning.settings import DuplicateSettings
 from datastore.cleaning.signatures import keep_keys_alone
 from datastore.sources.admission import duplicate_id
 from datastore.sources.rejects import Rejects
 from datastore.tasks.digests import Digests, find_duplicates
+from datastore.tasks.scan import read_places
 from datastore.tasks.spool import decode, read_lines
 from datastore.tasks.workspace import TaskFolder, Workspace, read_marker, write_marker
 
@@ -53,7 +54,7 @@ def decide(workspace: Workspace, tasks: int, rejects: Rejects, duplicates: Dupli
     for folder in folders:
         folder.decisions.unlink(missing_ok=True)
     _drop_duplicates(folders, scans)
-    texts: Iterator[list[Duplicate]] = itertools.repeat([], len(folders))
+    texts: Iterator[Duplicates | None] = itertools.repeat(None, len(folders))
     if duplicates:
         texts = find_duplicate_texts(
             [folder.signatures for folder in folders],
@@ -66,7 +67,7 @@ def decide(workspace: Workspace, tasks: int, rejects: Rejects, duplicates: Dupli
     with rejects:
         for folder, scan, same in zip(folders, scans, texts, strict=True):
             masked += Counter(scan["masked"])
-            dropped = leave_out(folder, scan["documents"], scan["reject_places"], same, rejects)
+            dropped = leave_out(folder, scan["documents"], same, rejects)
             write_marker(folder.kept, {"documents": scan["documents"] - dropped})
             documents += scan["documents"] - dropped
     decided = Decided(documents, rejects.total, dict(sorted(rejects.by_reason.items())), dict(sorted(masked.items())))
@@ -118,50 +119,40 @@ def _left_out(folder: TaskFolder, scan: dict[str, Any]) -> NDArray[np.bool_]:
     return np.zeros(scan["documents"], bool) if decisions is None else np.asarray(decisions) != KEPT
 
 
-def leave_out(
-    folder: TaskFolder, documents: int, reject_places: Sequence[int], texts: Sequence[Duplicate], rejects: Rejects
-) -> int:
+def leave_out(folder: TaskFolder, documents: int, texts: Duplicates | None, rejects: Rejects) -> int:
     """Leave duplicates out, too, and put all that a task leaves out into `rejects`, in the order of the input.
 
     Args:
         documents: of the task.
-        reject_places: of what its input was refused: after how many documents each came.
 
     Returns:
         How many documents are left out.
     """
-    if texts:
-        _open_decisions(folder.decisions, documents)[[duplicate.row for duplicate in texts]] = DUPLICATE_TEXT
-    same = {duplicate.row: duplicate for duplicate in texts}
+    if texts is not None and len(texts.rows):
+        _open_decisions(folder.decisions, documents)[texts.rows] = DUPLICATE_TEXT
     decisions = read_decisions(folder)
-    dropped = np.flatnonzero(decisions) if decisions is not None else np.empty(0, np.int64)
-    refused = zip(reject_places, _lines(folder.rejects), strict=True)
+    refused = zip(read_places(folder.reject_places), _lines(folder.rejects), strict=True)
     place, line = next(refused, (None, b""))
-    for ordinal, document_line in _at(folder, dropped):
-        while place is not None and place <= ordinal:
-            rejects.take(line)
-            place, line = next(refused, (None, b""))
-        document, file, number = decode(document_line)
-        refusal = same[ordinal].refusal() if ordinal in same else duplicate_id(document.document_id)
-        rejects.add(file, number, refusal, document.text or document.title)
+    dropped = 0
+    if decisions is not None:
+        for ordinal, document_line in enumerate(read_lines(folder.documents)):
+            reason = int(decisions[ordinal])
+            if reason == KEPT:
+                continue
+            while place is not None and place <= ordinal:
+                rejects.take(line)
+                place, line = next(refused, (None, b""))
+            document, file, number = decode(document_line)
+            if reason == DUPLICATE_TEXT and texts is not None:
+                refusal = texts.duplicate(ordinal).refusal()
+            else:
+                refusal = duplicate_id(document.document_id)
+            rejects.add(file, number, refusal, document.text or document.title)
+            dropped += 1
     while place is not None:
         rejects.take(line)
         place, line = next(refused, (None, b""))
-    return len(dropped)
-
-
-def _at(folder: TaskFolder, ordinals: NDArray[np.int64]) -> Iterator[tuple[int, bytes]]:
-    """The lines of a task's documents at these ordinals, which ascend."""
-    wanted = iter(ordinals.tolist())
-    following = next(wanted, None)
-    if following is None:
-        return
-    for ordinal, line in enumerate(read_lines(folder.documents)):
-        if ordinal == following:
-            yield ordinal, line
-            following = next(wanted, None)
-            if following is None:
-                return
+    return dropped
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -77,23 +77,36 @@ def find_duplicates(files: Sequence[Digests], range_records: int = _RANGE_RECORD
     In batches, in no order.
     """
     runs = [
-        (task, np.memmap(file.path, _RECORD, "r", offset=start * _RECORD.itemsize, shape=(records,)))
+        (task, _Run(file.path, start, records))
         for task, file in enumerate(files)
         for start, records in zip(np.cumsum([0, *file.runs]).tolist(), file.runs, strict=False)
     ]
-    ranges = -(-sum(len(run) for _, run in runs) // range_records)
+    ranges = -(-sum(run.records for _, run in runs) // range_records)
     starts = [0] * len(runs)
     for step in range(1, ranges + 1):
         limit = (step << 64) // ranges
         parts, tasks = [], []
         for number, (task, run) in enumerate(runs):
-            end = len(run) if limit >= 1 << 64 else _first_at(run, limit)
-            parts.append(run[starts[number] : end])
+            mapped = run.map()
+            end = len(mapped) if limit >= 1 << 64 else _first_at(mapped, limit)
+            parts.append(np.array(mapped[starts[number] : end]))
             tasks.append(np.full(end - starts[number], task, np.int64))
             starts[number] = end
         found = _repeated(np.concatenate(parts), np.concatenate(tasks))
         if len(found.tasks):
             yield found
+
+
+class _Run(NamedTuple):
+    """Where one lies. It is mapped only while it is read: there may be more of them than files may be open."""
+
+    path: Path
+    start: int
+    records: int
+
+    def map(self) -> NDArray[np.void]:
+        offset = self.start * _RECORD.itemsize
+        return np.memmap(self.path, _RECORD, "r", offset=offset, shape=(self.records,))
 
 
 def _first_at(run: NDArray[np.void], limit: int) -> int:

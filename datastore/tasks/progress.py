@@ -71,9 +71,7 @@ class Tally:
 
     def tell(self, stage: str, passages: int) -> None:
         """Of a stage that is not done in tasks."""
-        self._on_progress(
-            BuildProgress(stage, self.documents, passages, self.rejected, total=self.passages, tasks=self.tasks)
-        )
+        self._on_progress(BuildProgress(stage, self.documents, passages, self.rejected, total=self.passages))
 
     def _sum(self) -> BuildProgress:
         steps = self._steps.values()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from array import array
+import struct
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from datastore.cleaning.cleaner import Cleaner
 from datastore.cleaning.signatures import SignatureWriter
@@ -20,6 +21,7 @@ from datastore.tasks.spool import SpoolWriter
 from datastore.tasks.workspace import TaskFolder, write_marker
 
 _TELL_EVERY = 1000
+_PLACE = struct.Struct("<Q")
 
 
 def scan(
@@ -37,7 +39,8 @@ def scan(
     Args:
         on_progress: told how many documents were admitted and how many records refused.
     """
-    for left_over in (task.documents, task.ids, task.rejects):
+    files = (task.documents, task.ids, task.rejects, task.reject_places)
+    for left_over in files:
         left_over.unlink(missing_ok=True)
     masked: Counter[str] = Counter()
     with contextlib.ExitStack() as opened:
@@ -70,7 +73,7 @@ def scan(
         digests.close()
         if signatures:
             signatures.finish()
-    for made in (task.documents, task.ids, task.rejects):
+    for made in files:
         if made.exists():
             fsync_path(made)
     if signatures:
@@ -82,20 +85,30 @@ def scan(
             "rejected": rejects.total,
             "masked": masked,
             "runs": digests.runs,
-            "reject_places": list(rejects.places),
         },
     )
     on_progress(spool.documents, rejects.total)
 
 
 class PlacedRejects(Rejects):
-    """Remembers of each reject after how many documents it came (`places`)."""
+    """Notes of each reject after how many documents it came."""
 
     def __init__(self, task: TaskFolder, spool: SpoolWriter) -> None:
         super().__init__(task.rejects)
-        self.places = array("Q")
         self._spool = spool
+        self._places = task.reject_places.open("wb")
 
     def add(self, file: str, line: int, refused: RefusedError, excerpt: str | bytes = "") -> None:
         super().add(file, line, refused, excerpt)
-        self.places.append(self._spool.documents)
+        self._places.write(_PLACE.pack(self._spool.documents))
+
+    def close(self) -> None:
+        super().close()
+        self._places.close()
+
+
+def read_places(path: Path) -> Iterator[int]:
+    """Of each reject of a task: how many documents were admitted before it."""
+    with path.open("rb") as file:
+        while place := file.read(_PLACE.size):
+            yield _PLACE.unpack(place)[0]

@@ -70,6 +70,10 @@ class TaskFolder:
         return self.path / "rejects.jsonl"
 
     @property
+    def reject_places(self) -> Path:
+        return self.path / "reject-places"
+
+    @property
     def scanned(self) -> Path:
         return self.path / "scanned.json"
 

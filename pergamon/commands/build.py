@@ -11,23 +11,22 @@ from typing import get_args
 
 import typer
 from rich.markup import escape
-from rich.progress import TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from datastore.ann.memory import index_bytes
 from datastore.array_job import build_share, publish_build
 from datastore.build import build as build_datastore
-from datastore.build_report import write_report
+from datastore.build_report import make_report_folder, write_report
 from datastore.cleaning.settings import PersonalKind
 from datastore.config import load_config
 from datastore.devices import parse_device
 from datastore.errors import InvalidArgument
 from datastore.store.manifest import Manifest
 from datastore.tasks.executors import Execution
-from datastore.tasks.progress import BuildProgress, OnProgress
 from datastore.tasks.stages import Stage
 from pergamon import options
-from pergamon.output import ERRORS, human_bytes, print_json, progress_bar, to_plain
+from pergamon.build_progress import shown_progress
+from pergamon.output import ERRORS, human_bytes, print_json, to_plain
 
 EXAMPLES = """
 **Examples**
@@ -193,9 +192,13 @@ def build(
     )
     chosen = parse_device(device)
     share = _parse_share(task) if task is not None else None
+    if share is not None:
+        _refuse_beside_task(executor, workers, threads, report)
+    if report is not None:
+        make_report_folder(report)
     execution = Execution(executor.value, workers, threads, cache)
     started = time.monotonic()
-    with _shown_progress() as show:
+    with _told_if_interrupted("the same command"), shown_progress() as show:
         if share is not None:
             waits_for = build_share(inputs, store, settings, share, show, cache=cache, device=chosen, on_note=_note)
         else:
@@ -221,8 +224,10 @@ def publish(
     """Publish a build that was made in shares (`build --task`); what is left of it is done first."""
     execution = Execution(executor.value, workers, threads, cache)
     chosen = parse_device(device)
+    if report is not None:
+        make_report_folder(report)
     started = time.monotonic()
-    with _shown_progress() as show:
+    with _told_if_interrupted(f"pergamon publish {store}"), shown_progress() as show:
         manifest = publish_build(store, show, device=chosen, execution=execution)
     if report is not None:
         write_report(store, report)
@@ -244,27 +249,28 @@ def _parse_share(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
+def _refuse_beside_task(executor: Executor, workers: int | None, threads: int | None, report: Path | None) -> None:
+    given = {
+        "--executor": executor is not Executor.LOCAL,
+        "--workers": workers is not None,
+        "--threads": threads is not None,
+        "--report": report is not None,
+    }
+    if wrong := [name for name, there in given.items() if there]:
+        raise InvalidArgument(
+            f"{wrong[0]} was given with --task, whose share is done by this process alone",
+            mend=f"leave out {wrong[0]}; `pergamon publish`, which does what is left, takes it",
+            field=wrong[0].removeprefix("--"),
+        )
+
+
 @contextmanager
-def _shown_progress() -> Iterator[OnProgress]:
-    """A bar for the stage of a build, with its rate and the time that is left."""
-    with progress_bar(TextColumn("{task.fields[rate]}"), TimeRemainingColumn()) as progress:
-        bar = progress.add_task("starting", total=None, rate="")
-        stage, began = "", 0.0
-
-        def show(step: BuildProgress) -> None:
-            nonlocal stage, began
-            if step.stage != stage:
-                stage, began = step.stage, time.monotonic()
-                progress.reset(bar)
-            seconds = max(time.monotonic() - began, 1e-3)
-            done = step.documents if stage in {"scan", "passages"} else step.passages
-            tokens = f", {step.tokens:,} tokens" if step.tokens else ""
-            tasks = f", {step.tasks_done} of {step.tasks} tasks" if step.tasks > 1 else ""
-            note = f"{stage}{tasks}: {step.passages:,} passages{tokens}, {step.rejected:,} rejected; documents"
-            rate = f"{(step.passages or step.documents) / seconds:,.0f}/s"
-            progress.update(bar, description=note, completed=done, total=step.total, rate=rate)
-
-        yield show
+def _told_if_interrupted(again: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        _note(f"interrupted; {again} again goes on from here")
+        raise typer.Exit(1) from None
 
 
 def _report_share(store: Path, share: tuple[int, int], waits_for: Stage | None, as_json: bool) -> None:

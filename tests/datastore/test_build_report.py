@@ -29,7 +29,7 @@ def test_report(tmp_path: Path, config: Config, write_documents: WriteDocuments)
     assert "| <odd> & \\| name | 1 |" in text
     page = (tmp_path / "report" / "report.html").read_text()
     assert "&lt;odd&gt; &amp; | name" in page
-    for name in ("lengths", "sources", "rejects", "stages"):
+    for name in ("lengths", "sources", "duplicates", "rejects", "stages"):
         assert f"]({name}.svg)" in text
         ElementTree.parse(tmp_path / "report" / f"{name}.svg")
 

@@ -248,6 +248,9 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("--index-memory", "much"), "index.memory is 'much'; it must be a size"),
         (("--index-memory", "0"), "index.memory is '0'"),
         (("--device", "cuda:99"), "the device is cuda:99"),
+        (("--chunker", "tokens", "--chunk-words", 100), "chunk.words is 100, and the chunker is tokens"),
+        (("--task", "0/2", "--workers", 2), "--workers was given with --task"),
+        (("--report", "/dev/null/report"), "the report cannot be written to /dev/null/report"),
     ],
 )
 def test_settings_that_cannot_be(
@@ -264,10 +267,16 @@ def test_settings_that_cannot_be(
     [
         (b"[chunk\nwords = 3", "cannot be read as TOML"),
         (b"\xff\xfe", "cannot be read as TOML"),
-        (b"[chunk]\nwrods = 3", "chunk.wrods is 3"),
-        (b"[chunks]\nwords = 3", "chunks is {'words': 3}"),
+        (b"[chunk]\nwrods = 3", "there is no setting chunk.wrods; write chunk.words in "),
+        (b"[chunks]\nwords = 3", "there is no setting chunks; write chunk in "),
         (b"[chunk]\nwords = 'many'", "chunk.words is 'many'"),
         (b"chunk = 3", "chunk is 3"),
+        (b"[clean.langauge]", "there is no setting clean.langauge; write clean.language in "),
+        (b"[chunk]\nzzz = 1", "there is no setting chunk.zzz; leave out chunk.zzz in "),
+        (
+            b"[chunk]\noverlap = 200",
+            "error: the overlap is 200; of 256 words at most 128 can overlap; correct chunk in ",
+        ),
         (b"[index]\nkind = 'annoy'", "index.kind is 'annoy'"),
         (None, "no config file"),
     ],

@@ -41,7 +41,8 @@ def found(
         if excluded
         else None
     )
-    return list(find_duplicate_texts(folders, settings, folder / "work", out))
+    searched = find_duplicate_texts(folders, settings, folder / "work", out)
+    return [list(map(of_task.duplicate, of_task.rows.tolist())) for of_task in searched]
 
 
 def left_out(
