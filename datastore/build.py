@@ -49,6 +49,7 @@ _BUILD_FILES = (
     *TEMPLATE_NAMES,
     REJECTS_NAME,
     LOG_NAME,
+    LOG_NAME + ".tmp",
     WORK_FOLDER,
     GENERATIONS_FOLDER,
     MANIFEST_NAME + ".tmp",
