@@ -18,7 +18,8 @@ def storage_errors(store: Path) -> Iterator[None]:
     except PergamonError:
         raise
     except OSError as error:
-        what = f"{error.filename or store}: {error.strerror or error}"
+        # Of a copy or a rename the second is where it went.
+        what = f"{error.filename2 or error.filename or store}: {error.strerror or error}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise ResourceExhausted(f"no space left: {what}", mend="free some space and run it again") from None
         raise InvalidArgument(
