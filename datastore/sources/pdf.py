@@ -6,11 +6,12 @@ import atexit
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from threading import Lock, Timer
+from threading import Lock
 from typing import Any
 
 from datastore.config import InputConfig
@@ -100,12 +101,8 @@ class _Reader:
                     process.stdin.flush()
                 count = 0
                 while not done:
-                    watch = Timer(PAGE_SECONDS, process.kill)
-                    watch.start()
                     line = process.stdout.readline()
-                    watch.cancel()
                     if not line.endswith(b"\n"):
-                        watch.join()
                         raise _ended(process.wait(), count)
                     message = json.loads(line)
                     done = "title" in message or "refused" in message
@@ -120,7 +117,7 @@ class _Reader:
             self._process = None
         if self._process is None:
             program = Path(__file__).with_name("pdf_reader.py")
-            command = [sys.executable, "-I", str(program), str(MAX_MEMORY), str(MAX_PAGES)]
+            command = [sys.executable, "-I", str(program), str(MAX_MEMORY), str(MAX_PAGES), str(PAGE_SECONDS)]
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
@@ -137,8 +134,8 @@ class _Reader:
 
 def _ended(status: int, messages: int) -> RefusedError:
     where = f"page {messages}" if messages else "opening it"
-    if status == -9:
-        return RefusedError("too slow", f"{where} took more than {PAGE_SECONDS:.0f} s, or all memory")
+    if status == -signal.SIGALRM:
+        return RefusedError("too slow", f"{where} took more than {PAGE_SECONDS:.0f} s")
     return RefusedError("damaged file", f"{where} ended its reader, or took more than {MAX_MEMORY >> 30} GiB of memory")
 
 

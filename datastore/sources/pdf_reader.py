@@ -4,13 +4,16 @@ A program without imports of ours, so that it starts at once. In: for each file 
 its content. Out: lines of JSON: `{"pages": n}`, then of each page `{"text": …}` or `{"damaged": …}`, and in the end
 `{"title": …}`; or `{"refused": [reason, detail]}` where it cannot be opened. Ends at the end of its input.
 
-Args: bytes of memory to take at most, pages to read at most.
+It ends itself, by an alarm that also reaches into PDFium, where a page takes too long: whoever started it may be gone.
+
+Args: bytes of memory to take at most, pages to read at most, seconds for each, and to open a file.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -57,7 +60,7 @@ def _page_text(pdf: Any, number: int) -> str:
 
 
 def main() -> None:
-    max_memory, max_pages = map(int, sys.argv[1:])
+    max_memory, max_pages, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     if sys.platform == "linux":
         import resource
 
@@ -65,9 +68,14 @@ def main() -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (max_memory if hard < 0 else min(max_memory, hard), hard))
     while length := sys.stdin.buffer.read(8):
-        for message in _messages(sys.stdin.buffer.read(int.from_bytes(length, "little")), max_pages):
+        content = sys.stdin.buffer.read(int.from_bytes(length, "little"))
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        for message in _messages(content, max_pages):
+            signal.setitimer(signal.ITIMER_REAL, 0)
             sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
             sys.stdout.buffer.flush()
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 if __name__ == "__main__":

@@ -210,6 +210,7 @@ def test_a_pdf_that_takes_for_ever_or_ends_its_reader_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = pdf((") Tj (x" * 1_000_000, "of the second"))
+    monkeypatch.setattr(pdf_source, "_READER", pdf_source._Reader())  # limits hold for readers that start after them
     with monkeypatch.context() as limits:
         limits.setattr(pdf_source, "PAGE_SECONDS", 0.001)
         documents, (reject,) = read(tmp_path / "a.pdf", slow)
