@@ -42,10 +42,12 @@ STAGES = (
     "add",
     "small",
     "search-small",
-    "delete",
-    "search-deleted",
     "compact",
     "search-compact",
+    "delete",
+    "search-deleted",
+    "compact-deleted",
+    "search-rewritten",
 )
 WAYS = ("dense", "bm25", "both")
 QUERIES = 400
@@ -96,10 +98,12 @@ class Bench:
     def documents(self, path: Path, first: int, count: int) -> str:
         """A file of so many documents, their vectors from row `first` on."""
         texts = islice(texts_of(self.source, self.work / "rejects.jsonl"), first, None)
-        with path.open("w", encoding="utf-8") as lines:
+        whole = path.with_suffix(".tmp")
+        with whole.open("w", encoding="utf-8") as lines:
             for row, text in zip(range(first, first + count), texts, strict=False):
                 numbered = f"row {row % len(self.dataset.base)} {text}"
                 lines.write(json.dumps({"_id": f"d{row}", "text": numbered, "year": row % 50}) + "\n")
+        whole.replace(path)
         return str(path)
 
     def build(self) -> None:
@@ -139,7 +143,7 @@ class Bench:
             found = {"segments_most": most, "merged": merged} | self._segments() | {"taken_s": taken}
             self.keep("small", _spread(taken) | {"additions": len(taken), "total_s": round(sum(taken), 1)} | found)
 
-    def search(self, name: str = "search") -> None:
+    def search(self, name: str) -> None:
         shard = LocalShard(self.store)
         texts = islice(texts_of(self.source, self.work / "rejects.jsonl"), 5, None, 97)
         words = [" ".join(text.split()[:_QUERY_WORDS]) for text, _ in zip(texts, range(QUERIES), strict=False)]
@@ -166,8 +170,8 @@ class Bench:
     def delete(self) -> None:
         self.keep("delete", self._timed(lambda: delete(self.store, where="year = 7")) | self._segments())
 
-    def compact(self) -> None:
-        self.keep("compact", self._timed(lambda: compact(self.store)) | self._segments())
+    def compact(self, name: str) -> None:
+        self.keep(name, self._timed(lambda: compact(self.store)) | self._segments())
 
     def _segments(self) -> dict[str, int]:
         manifest = read_manifest(self.store)
@@ -199,7 +203,7 @@ def report(figures: dict[str, Any], machine: dict[str, Any], rows: int) -> str:
         "| --- | ---: | ---: | --- |",
     ]
     whole = figures["build"]["seconds"]
-    for name in ("build", "add", "delete", "compact"):
+    for name in ("build", "add", "compact", "delete", "compact-deleted"):
         if name in figures:
             seconds = figures[name]["seconds"]
             rest = {key: value for key, value in figures[name].items() if key != "seconds"}
@@ -240,10 +244,10 @@ def main() -> None:
     for stage in arguments.stages:
         if stage.startswith("search"):
             bench.search(stage)
+        elif stage.startswith("compact"):
+            bench.compact(stage)
         elif stage != "report":
-            {"build": bench.build, "add": bench.add, "small": bench.add_small, "delete": bench.delete}.get(
-                stage, bench.compact
-            )()
+            {"build": bench.build, "add": bench.add, "small": bench.add_small, "delete": bench.delete}[stage]()
     page = report(json.loads(bench.figures.read_text()), describe_machine(), bench.rows)
     Path(arguments.out, "keeping.md").write_text(page, encoding="utf-8")
 

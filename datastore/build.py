@@ -45,12 +45,13 @@ from datastore.tune import TuneOptions, measure
 
 REJECTS_NAME = "rejects-1.jsonl"
 _BUILD_FILES = (
+    GENERATIONS_FOLDER,  # first: without notes of a build, manifests there are a datastore's
     SEGMENTS_FOLDER,
     *TEMPLATE_NAMES,
     REJECTS_NAME,
     LOG_NAME,
+    LOG_NAME + ".tmp",
     WORK_FOLDER,
-    GENERATIONS_FOLDER,
     MANIFEST_NAME + ".tmp",
 )
 
@@ -165,7 +166,7 @@ def decided_input(workspace: Workspace, plan: BuildPlan) -> Decided:
     """
     if read_decided(workspace) is None:
         rejects = Rejects(workspace.store / REJECTS_NAME)
-        decide(workspace, len(plan.tasks), rejects, plan.config.clean.duplicates)
+        decide(workspace, len(plan.tasks), rejects, plan.config.clean.compared)
     decided = read_decided(workspace)
     assert decided is not None
     _check_input(workspace, plan, decided)
@@ -288,10 +289,19 @@ def _summarize(store: Path, decided: Decided) -> RejectSummary:
 
 
 def refuse_occupied(store: Path) -> None:
-    """Refuse a folder with a datastore or with somebody's files; what an interrupted build left may be there."""
+    """Refuse a folder with a datastore or with somebody's files; what an interrupted build left may be there.
+
+    That has its notes until it has published: where there are none, but a manifest's copy, the manifest was lost.
+    """
     if (store / MANIFEST_NAME).exists():
         raise AlreadyExists(
             f"{store} holds a datastore", mend="build into another folder, or remove this one first", field="store"
+        )
+    if not (store / WORK_FOLDER).exists() and any((store / GENERATIONS_FOLDER).glob("*.json")):
+        raise AlreadyExists(
+            f"{store} holds a datastore that has lost its {MANIFEST_NAME}",
+            mend=f"bring it back: pergamon repair {store}; or build into another folder",
+            field="store",
         )
     found = store.iterdir() if store.exists() else ()
     foreign = sorted(path.name for path in found if path.name not in {LOCK_NAME, *_BUILD_FILES})

@@ -11,7 +11,10 @@ import xxhash
 from numpy.typing import NDArray
 
 from datastore.ann.spec import IndexSpec
+from datastore.cleaning.minhash import choose_bands
+from datastore.cleaning.settings import DuplicateSettings
 from datastore.errors import PergamonError
+from datastore.store.document_keys import SortedKeys, has_keys
 from datastore.store.manifest import SegmentRecord
 from datastore.store.reader import Segment, StoreReader
 from datastore.store.segment import SEGMENTS_FOLDER
@@ -33,6 +36,8 @@ def disagreements(reader: StoreReader) -> Iterator[str]:
             yield from _vectors(folder, segment, manifest.encoder.normalized)
             yield from _codes(folder, record, manifest.index)
             yield from _deletions(reader.path, record, segment)
+            if has_keys(record):
+                yield from _keys(SortedKeys(reader.path, record), segment, manifest.config.clean.compared)
         except PergamonError as error:
             yield error.problem
         documents.append(_documents(segment))
@@ -111,6 +116,27 @@ def _codes(folder: Path, record: SegmentRecord, spec: IndexSpec) -> Iterator[str
     wrong = np.flatnonzero(np.bincount(rows, minlength=record.passages) != spec.copies)
     if len(wrong):
         yield f"{path} does not have the rows {_some(wrong.tolist())} in {spec.copies} lists each"
+
+
+def _keys(keys: SortedKeys, segment: Segment, compared: DuplicateSettings | None) -> Iterator[str]:
+    """Of each kind of key there is one for each document, in order."""
+    exact = bool(compared and compared.exact)
+    near = choose_bands(compared.min_jaccard, compared.permutations).count if compared and compared.near else 0
+    if (bool(keys.exact), keys.bands) != (exact, near):
+        yield f"{keys.path} has (digests, bands) {keys.exact, keys.bands}; {int(exact), near} were wanted"
+        return
+    firsts = segment.columns.first_rows()
+    sorted_keys = [keys.band(band) for band in range(keys.bands)]
+    if exact:
+        high, low, rows = keys.digests()
+        sorted_keys.append((high, rows))
+        if np.any((high[1:] == high[:-1]) & (low[1:] < low[:-1])):
+            yield f"{keys.path} has digests out of their order"
+    for number, (ordered, rows) in enumerate(sorted_keys):
+        if np.any(ordered[1:] < ordered[:-1]):
+            yield f"{keys.path} has keys out of their order, of kind {number}"
+        if not np.array_equal(np.sort(rows), firsts):
+            yield f"{keys.path} does not have the first row of each document, in kind {number}"
 
 
 def _deletions(store: Path, record: SegmentRecord, segment: Segment) -> Iterator[str]:

@@ -13,7 +13,7 @@ from datastore.ann.operating_curve import OperatingCurve
 from datastore.ann.spec import CODES_NAMES, FLAT_MAX_PASSAGES
 from datastore.encoders.fingerprint import EncoderFingerprint
 from datastore.store.manifest import Manifest, read_manifest
-from datastore.store.segment import BM25, COLUMNS, PASSAGES, SEGMENTS_FOLDER, VECTORS, VECTORS_SUMS
+from datastore.store.segment import BM25, COLUMNS, KEYS, PASSAGES, SEGMENTS_FOLDER, VECTORS, VECTORS_SUMS
 
 _PARTS = {
     PASSAGES: "passages",
@@ -21,6 +21,7 @@ _PARTS = {
     VECTORS_SUMS: "vectors",
     COLUMNS: "columns",
     BM25: "bm25",
+    KEYS: "signatures",
 } | dict.fromkeys(CODES_NAMES, "index")
 """Entry of a segment's folder -> what its bytes are counted as."""
 

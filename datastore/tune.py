@@ -125,7 +125,7 @@ def measure(
         ks = sorted(set(options.ks))
         if ks[-1] >= passages:
             raise InvalidArgument(
-                f"k is {ks[-1]}; the {passages} passages measured over have no more than {passages - 1} neighbours",
+                f"k is {ks[-1]}; the {passages} passages measured over have {max(passages - 1, 0)} neighbours at most",
                 mend="pass a smaller k",
                 field="k",
             )

@@ -12,7 +12,7 @@ import numpy as np
 from datastore.ann.operating_curve import Setting
 from datastore.ann.sweep import OpenIndex, Sample, recall_at
 from datastore.consistency import disagreements
-from datastore.errors import DataLoss, InvalidArgument, PergamonError
+from datastore.errors import InvalidArgument, PergamonError
 from datastore.store.checksums import FileRecord, check_file
 from datastore.store.generations import is_held
 from datastore.store.lock import LOCK_NAME
@@ -145,7 +145,7 @@ def _damaged(store: Path, records: Iterable[FileRecord], on_progress: OnProgress
     for record in listed:
         try:
             check_file(store, record)
-        except DataLoss as error:
+        except PergamonError as error:
             yield error.problem
         done += record.bytes
         on_progress(done, total)

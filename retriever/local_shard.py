@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -62,9 +62,12 @@ class LocalShard:
         self._passages_total = self._reader.manifest.passages
         self._bases = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         """Of each segment's first row, where rows count on from segment to segment."""
-        self._dense = DenseSearch(self._reader)
-        self._accepted = functools.lru_cache(_KEPT_FILTERS)(self._join_survivors)
-        self._batcher: Batcher[NDArray[np.float32], Found] = Batcher(self._search_together)
+        # Not of bound methods: a shard that refers to itself lets go of its codes and files only when the interpreter
+        # looks for such.
+        accepted = functools.lru_cache(_KEPT_FILTERS)(functools.partial(_join_survivors, self._reader))
+        self._batcher: Batcher[NDArray[np.float32], Found] = Batcher(
+            functools.partial(_search_together, DenseSearch(self._reader), accepted)
+        )
 
     @property
     def name(self) -> str:
@@ -171,16 +174,6 @@ class LocalShard:
         found = self._batcher.run((k, candidate_depth, nprobe, where), query.vector)
         return self._best(found.rows, found.scores, k)
 
-    def _search_together(self, key: Hashable, vectors: Sequence[NDArray[np.float32]]) -> list[Found]:
-        k, candidate_depth, nprobe, where = cast(_DenseKey, key)
-        return self._dense.search(
-            np.stack(vectors),
-            k,
-            candidate_depth=candidate_depth,
-            nprobe=nprobe,
-            accepted=None if where is None else self._accepted(where),
-        )
-
     def bm25_statistics(
         self, text: str, timeout_s: float | None = None, generation: int | None = None
     ) -> tuple[int, Bm25Statistics]:
@@ -212,11 +205,6 @@ class LocalShard:
                 break
             depth *= 4
         return self._best(rows, scores, k)
-
-    def _join_survivors(self, where: Predicate) -> Accepted:
-        """What a filter leaves of all segments, deleted passages left out."""
-        survivors = joined([segment.survivors(where) for segment in self._reader.segments])
-        return Accepted(survivors.bitmap, survivors.count)
 
     def _best(self, rows: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> tuple[Candidate, ...]:
         """The best k, ties by stable name; rows count on from segment to segment."""
@@ -298,3 +286,25 @@ class LocalShard:
 
     def close(self) -> None:
         self._reader.close()
+
+
+def _join_survivors(reader: StoreReader, where: Predicate) -> Accepted:
+    """What a filter leaves of all segments, deleted passages left out."""
+    survivors = joined([segment.survivors(where) for segment in reader.segments])
+    return Accepted(survivors.bitmap, survivors.count)
+
+
+def _search_together(
+    dense: DenseSearch,
+    accepted: Callable[[Predicate], Accepted],
+    key: Hashable,
+    vectors: Sequence[NDArray[np.float32]],
+) -> list[Found]:
+    k, candidate_depth, nprobe, where = cast(_DenseKey, key)
+    return dense.search(
+        np.stack(vectors),
+        k,
+        candidate_depth=candidate_depth,
+        nprobe=nprobe,
+        accepted=None if where is None else accepted(where),
+    )

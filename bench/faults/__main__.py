@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bench.faults import report
 from bench.faults.flips import Flip, Probe, flip_everywhere
-from bench.faults.kills import OPERATIONS, Campaign
+from bench.faults.kills import Campaign
+from bench.faults.operations import OPERATIONS
 from bench.faults.state import COMMON, record
 from bench.faults.storage import Obstacles
 from datastore.build import build
@@ -43,9 +44,8 @@ def main() -> None:
         folder.chmod(0o755)  # one operation is run as nobody
         operations = tuple(filter(None, options.operations.split(",")))
         if options.kills:
-            found.add(
-                Campaign(folder, seed=options.seed, operations=operations).run(options.kills, 60 * options.minutes)
-            )
+            campaign = Campaign(folder, seed=options.seed, operations=operations, earlier=found.kills)
+            found.add(campaign.run(options.kills, 60 * options.minutes))
         for kind in options.flips:
             found.flips[kind] = _flips(folder / kind, kind)
         if options.obstacles:

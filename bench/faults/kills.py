@@ -2,8 +2,8 @@
 at a step or at any moment, while readers search.
 
 Each operation is first done undisturbed on a copy, which lists its steps and says what should come out. After each kill
-the store must hold what it held before or what it should hold after, whole; after the last, the operation is run again
-to its end, and the store must answer as the copy does.
+the store must hold what it held before or what it should hold after, whole, and no process may go on; after the last,
+the operation is run again to its end, and the store must answer as the copy does.
 """
 
 from __future__ import annotations
@@ -17,27 +17,30 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.faults.state import State, digest, rankings, read_state, record
-from bench.faults.victim import Victims
+from bench.faults.operations import BUILDS, OPERATIONS, SHARE, Life, Operation
+from bench.faults.state import State, digest, rankings, read_state, stable_files
+from bench.faults.steps import Death, Orders, Step, died, forget, read_steps
+from bench.faults.victim import ENVIRONMENT, Victims, alive, wait_for_end
 from datastore.errors import PergamonError
 from datastore.store.generations import kept_generations
 from datastore.verify import verify
 
-OPERATIONS = ("add", "update", "delete", "compact", "tune")
-_DOCUMENTS = 300
-_LIVES = ("ivf-pq4", "flat")
-"""Index kinds, in turn: the first has all kinds of files, the second is the usual one of small stores."""
-_TOML = """
-encoder.name = "hashing"
-segment.passages = 80
-index.kind = "{kind}"
-{lists}index.tune_queries = 20
-"""
+AT_RANDOM = "at random"
+AT_RANDOM_A_WORKER = "worker: at random"
+_RANDOM_SHARE = 0.25
+_ALONE_SHARE = 0.1
+"""Of the deaths of one of several commands, after which the others go on."""
+_ROUND, _LONGEST = 3, 12
+"""Kills of an operation in a row; more while some of its kinds of step have had none: of a build, all of them."""
+_ROUND_AT_RANDOM = 6
+_LOOK_S = 0.002
+_END_S = 20.0
+"""As long may a process go on whose parent was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +49,14 @@ class Kill:
 
     operation: str
     moment: str
-    """The step that it was about to do, or `at random`."""
+    """The kind of step that it was about to do, or one of the moments at random."""
     killed: bool
     published: bool
     """Whether the store then held what the operation makes."""
+
+    @property
+    def at_step(self) -> bool:
+        return self.moment not in (AT_RANDOM, AT_RANDOM_A_WORKER)
 
 
 @dataclass
@@ -57,6 +64,8 @@ class Results:
     """What a campaign came to; sound when there are no faults."""
 
     kills: list[Kill] = field(default_factory=list)
+    steps: dict[str, set[str]] = field(default_factory=dict)
+    """Operation -> kinds of step that it was seen to take."""
     answers: int = 0
     """That concurrent readers were given."""
     completed: int = 0
@@ -65,151 +74,208 @@ class Results:
 
 
 @dataclass(frozen=True, slots=True)
-class _Operation:
-    name: str
-    arguments: Sequence[str]
-    after: State
+class _Run:
+    """How an operation went."""
+
+    killed: bool
+    """One of its processes was."""
+    acknowledged: bool
+    """All of them ended well."""
+    moment: str
+    """If it was at random."""
+    steps: list[Step]
+    seconds: float
+    faults: list[str]
 
 
 class Campaign:
-    """Kills operations until there are enough. Everything follows from the seed, but for the moments at random."""
+    """Kills operations until there are enough. Everything follows from the seed, but for the moments at random, and
+    for which worker does what.
+
+    Args:
+        earlier: kills of other campaigns, so that kinds of step are preferred that had none.
+    """
 
     def __init__(
-        self, folder: Path, *, seed: int = 0, operations: Sequence[str] = OPERATIONS, watch: bool = True
+        self,
+        folder: Path,
+        *,
+        seed: int = 0,
+        builds: Sequence[str] = BUILDS,
+        operations: Sequence[str] = OPERATIONS,
+        earlier: Iterable[Kill] = (),
+        watch: bool = True,
     ) -> None:
         self.results = Results()
         self._folder = folder
         self._random = random.Random(seed)  # noqa: S311
+        self._builds = builds
         self._operations = operations
         self._watching = watch
-        self._errors = folder / "errors.txt"
-        self._victims = Victims(self._errors)
+        self._victims = Victims(folder)
+        self._record = folder / "steps"
         self._lives = 0
-        self._end = 0.0
-        self._next_number = 0
-        self._steps_killed: Counter[str] = Counter()
+        self._wanted, self._end = 0, 0.0
+        self._at_steps = Counter((kill.operation, kill.moment) for kill in earlier if kill.killed)
 
     def run(self, kills: int, seconds: float = float("inf")) -> Results:
         """Args:
-        seconds: after which no other operation is begun.
+        seconds: after which nothing else is killed.
         """
-        self._end = time.monotonic() + seconds
+        self._wanted, self._end = kills, time.monotonic() + seconds
         try:
-            while self._goes_on(kills):
-                self._live(kills)
+            while self._goes_on():
+                self._live()
         finally:
             self._victims.close()
         return self.results
 
-    def _goes_on(self, kills: int) -> bool:
-        killed = sum(kill.killed for kill in self.results.kills)
-        return killed < kills and len(self.results.faults) < kills and time.monotonic() < self._end
+    @property
+    def _left(self) -> int:
+        """Kills to come."""
+        return self._wanted - sum(kill.killed for kill in self.results.kills)
 
-    def _live(self, kills: int) -> None:
-        """Build a datastore and change it with every operation twice."""
-        life = self._folder / f"life{self._lives}"
-        life.mkdir()
-        store = life / "store"
-        kind = _LIVES[self._lives % len(_LIVES)]
-        self._lives += 1
-        (life / "build.toml").write_text(_TOML.format(kind=kind, lists="" if kind == "flat" else "index.nlist = 4\n"))
+    def _goes_on(self) -> bool:
+        return self._left > 0 and len(self.results.faults) < self._wanted and time.monotonic() < self._end
+
+    def _live(self) -> None:
+        """Build a datastore and change it with every operation twice; every other one is only built, and killed at
+        random: a build goes on where it was, so that a random moment would pass over steps that are to come."""
+        folder = self._folder / f"life{self._lives}"
+        life = Life(folder, self._lives // 2, self._random)
+        names = [self._builds[self._lives // 2 % len(self._builds)]]
+        if self._lives % 2 == 0:
+            names += [*self._operations, *self._random.sample(self._operations, len(self._operations))]
         allowed: dict[int, set[str]] = {}
-        with self._watcher(store, life / "answers.jsonl"):
+        with self._watcher(life.store, folder / "answers.jsonl"):
             state: State | None = None
-            for name in ("build", *self._operations, *self._random.sample(self._operations, len(self._operations))):
-                operation = self._operation(name, life, state or {})
-                if not self._do(operation, store, life, state, allowed):
+            for name in names:
+                operation = life.build(name) if state is None else life.change(name, state)
+                if not self._do(operation, life.store, state, allowed):
                     break
                 state = operation.after
-                if not self._goes_on(kills):
+                if not self._goes_on():
                     break
-        self._judge(life / "answers.jsonl", allowed)
-        shutil.rmtree(life)
+        self._judge(folder / "answers.jsonl", allowed)
+        self._lives += 1
+        shutil.rmtree(folder)
 
-    def _operation(self, name: str, life: Path, state: State) -> _Operation:
-        """What is done next, and what the store should hold then."""
-        source, store = life / (f"{name}.txt" if name == "delete" else f"{name}.jsonl"), str(life / "store")
-        known = sorted(state)
-        if name in ("build", "add", "update"):
-            new = range(self._next_number, self._next_number + {"build": _DOCUMENTS, "add": 12, "update": 3}[name])
-            self._next_number = new.stop
-            changed = {f"d{number}": 1 for number in new}
-            if name == "update":
-                changed |= {document: state[document] + 1 for document in self._random.sample(known, 5)}
-            source.write_text("".join(record(int(one[1:]), version) for one, version in changed.items()))
-            arguments = [name, "--input", str(source), *(["--store", store] if name == "build" else [store])]
-            if name == "build":
-                arguments += ["--config", str(life / "build.toml")]
-            return _Operation(name, arguments, {**state, **changed})
-        if name == "delete":
-            gone = self._random.sample(known, 6)
-            source.write_text("".join(f"{document}\n" for document in gone))
-            after = {document: version for document, version in state.items() if document not in gone}
-            return _Operation(name, [name, store, "--document-ids", str(source)], after)
-        return _Operation(name, [name, store], state)
-
-    def _do(
-        self, operation: _Operation, store: Path, life: Path, before: State | None, allowed: dict[int, set[str]]
-    ) -> bool:
+    def _do(self, operation: Operation, store: Path, before: State | None, allowed: dict[int, set[str]]) -> bool:
         """Kill the operation some times, then let it end; False after a fault, which makes what follows meaningless."""
-        oracle, steps, seconds = self._undisturbed(operation, store, life)
+        oracle = store.parent / "oracle"
+        if before is not None:
+            shutil.copytree(store, oracle)
+        undisturbed = self._run(operation.elsewhere(store, oracle), oracle)
+        if undisturbed.faults:
+            raise RuntimeError(f"{operation.name}, undisturbed: {undisturbed.faults[0]}")
         digests = {digest(operation.after)} | ({digest(before)} if before is not None else set())
         first = (read_state(store) or (0, {}))[0]
         done = False
-        for _ in range(self._random.randint(2, 5)):
-            if done:
-                break
-            kill = self._kill(operation, store, steps, seconds)
-            faults, done = self._after_kill(operation, store, before, killed=kill[1])
-            self.results.kills.append(Kill(operation.name, kill[0], kill[1], done))
-            self.results.faults += [f"{operation.name} killed at {kill[0]}: {fault}" for fault in faults]
+        aim = _Aim(undisturbed.steps, self._random, goes_on=before is None)
+        for kind in self._round(operation.name, undisturbed.steps):
+            death = aim.at(kind) if kind is not None else None
+            run = self._run(operation, store, death, undisturbed.seconds if kind is None else None)
+            found, done = self._after_kill(operation, store, before, acknowledged=run.acknowledged)
+            faults = [*run.faults, *found]
+            self._note(Kill(operation.name, kind or run.moment, run.killed, done), faults)
             if faults:
                 return False
-        faults = list(self._completed(operation, store, oracle, done=done))
+            if done or run.acknowledged or not self._goes_on():
+                break
+        faults = list(self._completed(operation, store, oracle, before, done=done))
         self.results.completed += 1
         self.results.faults += [f"{operation.name} after being killed: {fault}" for fault in faults]
-        last = (read_state(store) or (0, {}))[0]
+        last = (read_state(store) or (0, {}))[0] if not faults else first
         for generation in range(first, last + 1):
             allowed.setdefault(generation, set()).update(digests)
         shutil.rmtree(oracle)
         return not faults
 
-    def _undisturbed(self, operation: _Operation, store: Path, life: Path) -> tuple[Path, list[str], float]:
-        """(store afterwards, names of the steps, seconds) of the operation on a copy."""
-        oracle, steps = life / "oracle", life / "steps"
-        steps.unlink(missing_ok=True)
-        if store.exists() and operation.name != "build":
-            shutil.copytree(store, oracle)
-        arguments = [argument.replace(str(store), str(oracle)) for argument in operation.arguments]
-        started = time.monotonic()
-        self._victims.start(arguments, oracle, record=steps)
-        status = self._victims.wait()
-        if status:
-            raise RuntimeError(f"pergamon {' '.join(arguments)} ended with status {status}: {self._last_error()}")
-        return oracle, steps.read_text().splitlines(), time.monotonic() - started
+    def _note(self, kill: Kill, faults: Sequence[str]) -> None:
+        self.results.kills.append(kill)
+        self.results.faults += [f"{kill.operation} killed at {kill.moment}: {fault}" for fault in faults]
+        if kill.killed and kill.at_step:
+            self._at_steps[kill.operation, kill.moment] += 1
 
-    def _last_error(self) -> str:
-        return (self._errors.read_text(errors="replace").splitlines() or [""])[-1]
+    def _round(self, name: str, steps: Sequence[Step]) -> list[str | None]:
+        """Kinds of step to be killed at, those first that were least often, in the order in which the operation takes
+        them; None for a moment at random."""
+        if name in BUILDS and self._lives % 2:
+            return [None] * _ROUND_AT_RANDOM
+        place = {step.kind: number for number, step in reversed(list(enumerate(steps)))}
+        kinds = sorted(self.results.steps[name])
+        self._random.shuffle(kinds)
+        kinds.sort(key=lambda kind: self._at_steps[name, kind])
+        never = sum(self._at_steps[name, kind] == 0 for kind in kinds)
+        count = max(never if name in BUILDS else min(never, _LONGEST), _ROUND)
+        count = min(count, max(self._left // 2, _ROUND))
+        chosen: list[str | None] = []
+        for kind in sorted(kinds[:count], key=lambda kind: place.get(kind, len(steps))):
+            with_random = name not in BUILDS and self._random.random() < _RANDOM_SHARE
+            chosen += [None, kind] if with_random else [kind]
+        return chosen
 
-    def _kill(self, operation: _Operation, store: Path, steps: Sequence[str], seconds: float) -> tuple[str, bool]:
-        """(moment, whether the operation died of it)."""
-        if self._random.random() < 0.3:
-            process = self._victims.start(operation.arguments, store)
-            time.sleep(self._random.uniform(0.0, seconds))
+    def _run(
+        self, operation: Operation, store: Path, death: Death | None = None, random_within_s: float | None = None
+    ) -> _Run:
+        """Do the operation, killing it at a step, or at a random moment of its first so many seconds."""
+        forget(self._record)
+        began, moment = time.monotonic(), AT_RANDOM
+        until = None if random_within_s is None else began + self._random.uniform(0.0, random_within_s)
+        killed = acknowledged = False
+        faults: list[str] = []
+        for group in operation.together:
+            orders = [Orders(str(store), command.role, str(self._record), death) for command in group]
+            running = [
+                self._victims.start(command.arguments, order) for command, order in zip(group, orders, strict=True)
+            ]
+            struck = self._strike(running, until) if until is not None else None
+            if death is not None and not death.alone and len(running) > 1:
+                self._end_the_others(running)
+            statuses = [self._victims.wait(process) for process in running]
+            moment = AT_RANDOM if struck is None or struck in running else AT_RANDOM_A_WORKER
+            words = self._victims.last_words()
+            # Whoever has lost a worker says so.
+            killed = -signal.SIGKILL in statuses or (1 in statuses and "was killed by signal 9" in words)
+            acknowledged = not any(statuses)
+            if not killed and not acknowledged:
+                faults.append(f"it ended with status {max(statuses)}: {words}")
+            if left := wait_for_end(running, _END_S):
+                faults.append(f"{len(left)} processes of it go on")
+                for process in left:
+                    with suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+            if not acknowledged:
+                break
+        steps = read_steps(self._record)
+        self.results.steps.setdefault(operation.name, set()).update(step.kind for step in steps)
+        return _Run(killed, acknowledged, moment, steps, time.monotonic() - began, faults)
+
+    def _strike(self, running: Sequence[int], until: float) -> int | None:
+        """Kill one of these processes, or of their workers, when it is time; its id."""
+        while victims := sorted(alive(running)):
+            if time.monotonic() < until:
+                time.sleep(_LOOK_S)
+                continue
+            workers = [process for process in victims if process not in running]
+            first = [process for process in victims if process in running]
+            struck = self._random.choice(self._random.choice([one for one in (workers, first) if one]))
             with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-            return "at random", self._victims.wait() == -signal.SIGKILL
-        # Of the kinds of step that were reached least often, any; of its occurrences, any.
-        keys = [f"{operation.name}: {step}" for step in steps]
-        least = min(self._steps_killed[key] for key in keys)
-        key = self._random.choice(sorted({key for key in keys if self._steps_killed[key] == least}))
-        self._steps_killed[key] += 1
-        number = self._random.choice([place for place, other in enumerate(keys) if other == key])
-        self._victims.start(operation.arguments, store, kill_at=number)
-        return steps[number], self._victims.wait() == -signal.SIGKILL
+                os.kill(struck, signal.SIGKILL)
+            return struck
+        return None
+
+    def _end_the_others(self, running: Sequence[int]) -> None:
+        """Kill them all when one has died, before they pass steps that are to come."""
+        while not died(self._record) and any(alive(running)):
+            time.sleep(_LOOK_S)
+        if died(self._record):
+            for process in alive(running):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
 
     def _after_kill(
-        self, operation: _Operation, store: Path, before: State | None, *, killed: bool
+        self, operation: Operation, store: Path, before: State | None, *, acknowledged: bool
     ) -> tuple[list[str], bool]:
         """(faults, whether the operation was published)."""
         try:
@@ -217,8 +283,8 @@ class Campaign:
         except (PergamonError, AssertionError) as error:
             return [f"the store cannot be read: {error}"], False
         state = None if found is None else found[1]
-        done = state == operation.after and (state != before or not killed)
-        if not done and not killed:
+        done = state == operation.after and (state != before or acknowledged)
+        if not done and acknowledged:
             return [f"it was acknowledged, but {_difference(state, operation.after)}"], False
         if not done and state != before:
             return [f"the store is neither as before nor as after: {_difference(state, operation.after)}"], False
@@ -226,11 +292,13 @@ class Campaign:
             return [f"verify finds {len(problems)} problems, as {problems[0]}"], done
         return [], done
 
-    def _completed(self, operation: _Operation, store: Path, oracle: Path, *, done: bool) -> Iterator[str]:
+    def _completed(
+        self, operation: Operation, store: Path, oracle: Path, before: State | None, *, done: bool
+    ) -> Iterator[str]:
         if not done:
-            self._victims.start(operation.arguments, store)
-            if status := self._victims.wait():
-                yield f"run again, it ended with status {status}: {self._last_error()}"
+            run = self._run(operation, store)
+            yield from (f"run again, {fault}" for fault in run.faults)
+            if not run.acknowledged:
                 return
         try:
             found, report = read_state(store), verify(store)
@@ -242,6 +310,8 @@ class Campaign:
             orphans = [orphan for orphan in report.orphans if orphan not in held and "generations/" not in orphan]
             if not done and orphans:
                 yield f"{len(orphans)} files are left over, as {orphans[0]}"
+            if before is None and stable_files(store) != stable_files(oracle):
+                yield "its files are others than those of a build that was not disturbed"
             if rankings(store) != rankings(oracle):
                 yield "it answers otherwise than a store that was not disturbed"
         except (PergamonError, AssertionError) as error:
@@ -254,7 +324,7 @@ class Campaign:
             yield
             return
         command = [sys.executable, "-m", "bench.faults.watcher", str(store), str(log)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE) as process:  # noqa: S603
+        with subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | ENVIRONMENT) as process:  # noqa: S603
             try:
                 yield
             finally:
@@ -271,6 +341,33 @@ class Campaign:
                 self.results.faults.append(f"a reader beside failed: {answer['error']}")
             elif answer["digest"] not in allowed.get(answer["generation"], {answer["digest"]}):
                 self.results.faults.append(f"a reader beside saw a mixture, in generation {answer['generation']}")
+
+
+class _Aim:
+    """Of the occurrences of a kind of step, which one is to be died at.
+
+    Args:
+        goes_on: the operation, run again, goes on where it was; what it did before, it does not do again.
+    """
+
+    def __init__(self, steps: Sequence[Step], generator: random.Random, *, goes_on: bool) -> None:
+        self._steps = steps
+        self._random = generator
+        self._goes_on = goes_on
+        self._reached = 0
+
+    def at(self, kind: str) -> Death:
+        ahead = self._steps[self._reached :]
+        places = [place for place, step in enumerate(ahead) if step.kind == kind]
+        alone = not kind.startswith(f"{SHARE}: ") or self._random.random() < _ALONE_SHARE
+        if not places:
+            return Death(kind, 1, alone)
+        place = places[0] if self._goes_on else self._random.choice(places)
+        process = ahead[place].process
+        occurrence = sum(step.kind == kind and step.process == process for step in ahead[: place + 1])
+        if self._goes_on:
+            self._reached += place
+        return Death(kind, occurrence, alone)
 
 
 def _difference(seen: State | None, wanted: State) -> str:

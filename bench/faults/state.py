@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datastore.errors import NotFound
 from datastore.store.checksums import hash_bytes
+from datastore.store.manifest import read_manifest
 from retriever.api import MAX_K, Mode, Retriever, SearchRequest
 from retriever.client import open_store
 
@@ -16,6 +17,7 @@ MODES: tuple[Mode, ...] = ("bm25", "dense")
 COMMON = "harbour"
 """A word of every document, so that one query finds all of them."""
 _ALL_LISTS = 1 << 20
+_STABLE = (".f16", ".arrow", ".faiss", ".lists", ".npz")
 
 State = Mapping[str, int]
 """Document id -> version."""
@@ -74,3 +76,8 @@ def rankings(store: Path) -> list[list[tuple[str, float]]]:
             for query in ("amber basalt", f"{COMMON} fjord garnet", "document7 version1")
             for mode, nprobe, depth in ways
         ]
+
+
+def stable_files(store: Path) -> dict[str, str]:
+    """Path -> checksum of the files whose bytes follow from the input alone."""
+    return {file.path: file.xxh3_128 for file in read_manifest(store).files() if file.path.endswith(_STABLE)}

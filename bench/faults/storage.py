@@ -43,8 +43,7 @@ class Obstacles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._store = folder / "store"
-        self._errors = folder / "errors.txt"
-        self._victims = Victims(self._errors)
+        self._victims = Victims(folder)
         self._state: dict[str, int] = {f"d{number}": 1 for number in range(_DOCUMENTS)}
 
     def run(self, operations: Sequence[str], sizes: Sequence[int] = SIZES) -> list[Refusal]:
@@ -54,7 +53,7 @@ class Obstacles:
             build += ["--encoder", "hashing", "--segment-passages", "20"]
             found = [self._tried(f"files of {size} bytes", "build", build, size) for size in sizes]
             if status := self._run(build):
-                raise RuntimeError(f"build ended with status {status}: {self._said()}")
+                raise RuntimeError(f"build ended with status {status}: {self._victims.last_words()}")
             for name in operations:
                 found += [self._tried(f"files of {size} bytes", name, self._arguments(name), size) for size in sizes]
                 found += [self._tried(obstacle, name, self._arguments(name)) for obstacle in (OTHER_WRITER, READ_ONLY)]
@@ -92,7 +91,9 @@ class Obstacles:
             shutil.copytree(self._store, saved)
         with _obstacle(obstacle, self._store):
             status = self._run(arguments, file_bytes, unprivileged=obstacle == READ_ONLY)
-        refusal = Refusal(obstacle, name, status, self._said() if status else "", self._fault(name, status))
+        refusal = Refusal(
+            obstacle, name, status, self._victims.last_words() if status else "", self._fault(name, status)
+        )
         shutil.rmtree(self._store, ignore_errors=True)
         if saved.exists():
             saved.rename(self._store)
@@ -101,8 +102,8 @@ class Obstacles:
     def _fault(self, name: str, status: int) -> str:
         if status not in (0, 1):
             return f"it ended with status {status}"
-        if status and not self._said().startswith("error: "):
-            return f"it said {self._said()!r}"
+        if status and not self._victims.last_words().startswith("error: "):
+            return f"it said {self._victims.last_words()!r}"
         found = read_state(self._store)
         before = None if name == "build" else self._state
         wanted = self._after(name) if status == 0 else before
@@ -113,12 +114,7 @@ class Obstacles:
         return ""
 
     def _run(self, arguments: Sequence[str], file_bytes: int | None = None, *, unprivileged: bool = False) -> int:
-        self._errors.write_text("")
-        self._victims.start(arguments, self._store, file_bytes=file_bytes, unprivileged=unprivileged)
-        return self._victims.wait()
-
-    def _said(self) -> str:
-        return (self._errors.read_text(errors="replace").splitlines() or [""])[-1]
+        return self._victims.run(arguments, file_bytes=file_bytes, unprivileged=unprivileged)
 
 
 @contextmanager

@@ -1,68 +1,91 @@
-"""Runs the command in processes that kill themselves at a step, or are killed: `python -m bench.faults.victim ERRORS`.
+"""Runs the command in processes that kill themselves at a step, or are killed: `python -m bench.faults.victim FOLDER`.
 
-A step is what Python itself is about to do with a file of the store: open, rename, remove, make a folder, lock. Python
-tells an audit hook of each, so that the program that is killed has no line for it. Reads jobs, one JSON object a line,
-forks a process for each, which spares the imports, and answers with its process id, then with its exit status.
+Reads jobs, one JSON object a line: to start a command, which it does in a process forked from this one, with all
+imports done; it answers with the process id. Or to wait for one, which it answers with the exit status. The processes
+that a command starts itself run `victim_worker`, which follows orders as well.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import resource
-import signal
+import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from bench.faults.steps import Orders, follow, orders_from
+
+ENVIRONMENT = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}
+"""A Java machine that lives for two seconds is not worth its second compiler: a third of the time."""
 _NOBODY = 65534
 _COMMAND = "pergamon.cli"
 """Run by name, as a shell does: no code of the benchmarks rests on it."""
-EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "shutil.rmtree")
+_ERRORS = "errors.txt"
+_PYTHON = "python"
+_LOOK_S = 0.01
 
 
 class Victims:
-    """Runs commands in processes forked from one that has all imported; what they say goes into a file."""
+    """Runs commands in processes forked from one that has all imported.
 
-    def __init__(self, errors: Path) -> None:
-        command = [sys.executable, "-m", "bench.faults.victim", str(errors)]
-        self._forker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    Args:
+        folder: where what they say is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._errors = folder / _ERRORS
+        self._errors.touch()
+        self._errors.chmod(0o666)  # one is run as nobody
+        python = folder / _PYTHON
+        python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m bench.faults.victim_worker "$@"\n')
+        python.chmod(0o755)
+        command = [sys.executable, "-m", "bench.faults.victim", str(folder)]
+        self._forker = subprocess.Popen(  # noqa: S603 - our own program
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | ENVIRONMENT
+        )
 
     def start(
         self,
         arguments: Sequence[str],
-        store: Path,
+        orders: Orders | None = None,
         *,
-        kill_at: int | None = None,
-        record: Path | None = None,
         file_bytes: int | None = None,
         unprivileged: bool = False,
     ) -> int:
-        """Start `pergamon ARGUMENTS`; its process id.
+        """Start `pergamon ARGUMENTS` in a session of its own; its process id.
 
         Args:
-            kill_at: the step, counted from 0, before which it kills itself.
-            record: a file that gets a line for each step.
             file_bytes: that a file may have at most, as if the disk were full then.
             unprivileged: give up being the superuser, whom no permissions stop.
         """
-        job: dict[str, Any] = {"arguments": list(arguments), "store": str(store.absolute()), "kill_at": kill_at}
-        job |= {"file_bytes": file_bytes, "unprivileged": unprivileged}
+        job: dict[str, Any] = {"arguments": list(arguments), "orders": orders and asdict(orders)}
+        return self._ask(job | {"file_bytes": file_bytes, "unprivileged": unprivileged})
+
+    def wait(self, process: int) -> int:
+        """The exit status of one that was started; negative for a signal. Once for each."""
+        return self._ask({"wait": process})
+
+    def run(self, arguments: Sequence[str], *, file_bytes: int | None = None, unprivileged: bool = False) -> int:
+        """The exit status of a command without orders; what it says is all that is said then."""
+        self._errors.write_text("")
+        return self.wait(self.start(arguments, file_bytes=file_bytes, unprivileged=unprivileged))
+
+    def last_words(self) -> str:
+        """The last line that any of them has said."""
+        return (self._errors.read_text(errors="replace").splitlines() or [""])[-1]
+
+    def _ask(self, job: dict[str, Any]) -> int:
         assert self._forker.stdin is not None
-        print(json.dumps(job | {"record": record and str(record)}), file=self._forker.stdin, flush=True)
-        return int(self._answer())
-
-    def wait(self) -> int:
-        """The exit status of the one that was started; negative for a signal."""
-        return int(self._answer())
-
-    def _answer(self) -> str:
         assert self._forker.stdout is not None
-        return self._forker.stdout.readline()
+        print(json.dumps(job), file=self._forker.stdin, flush=True)
+        return int(self._forker.stdout.readline())
 
     def close(self) -> None:
         assert self._forker.stdin is not None
@@ -72,34 +95,29 @@ class Victims:
         self._forker.stdout.close()
 
 
-def step_name(event: str, path: str) -> str:
-    """The same for all segments and generations: `os.rename manifest.json`."""
-    return f"{event} {re.sub('[0-9]+', '#', path)}"
+def alive(sessions: Sequence[int]) -> Iterator[int]:
+    """Processes of these sessions that have not ended."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, session, *_ = (folder / "stat").read_text(errors="replace").rpartition(") ")[2].split()
+        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            continue
+        if int(session) in sessions and state not in "ZX":
+            yield int(folder.name)
 
 
-def _watch(store: str, kill_at: int | None, record: str | None) -> None:
-    log = None if record is None else os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    steps = 0
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal steps
-        if event not in EVENTS:
-            return
-        path = arguments[1] if event in ("os.rename", "os.link") else arguments[0]
-        if not isinstance(path, str | os.PathLike) or not os.fspath(path).startswith(store):
-            return
-        if steps == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        steps += 1
-        if log is not None:
-            os.write(log, (step_name(event, os.fspath(path)[len(store) + 1 :]) + "\n").encode())
-
-    sys.addaudithook(hook)
+def wait_for_end(sessions: Sequence[int], seconds: float) -> list[int]:
+    """Processes of these sessions that still go on so much later."""
+    deadline = time.monotonic() + seconds
+    while (left := list(alive(sessions))) and time.monotonic() < deadline:
+        time.sleep(_LOOK_S)
+    return left
 
 
-def _run(job: dict[str, Any]) -> None:
+def _run(job: dict[str, Any], folder: Path) -> None:
+    os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
-    errors = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    errors = os.open(folder / _ERRORS, os.O_WRONLY | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(errors, descriptor)
     if job["file_bytes"] is not None:
@@ -108,20 +126,27 @@ def _run(job: dict[str, Any]) -> None:
         os.setgid(_NOBODY)
         os.setuid(_NOBODY)
     sys.argv = ["pergamon", *job["arguments"]]
-    _watch(job["store"], job["kill_at"], job["record"])
+    if job["orders"] is not None:
+        orders = orders_from(job["orders"])
+        orders.pass_on()
+        sys.executable = str(folder / _PYTHON)
+        follow(orders)
     import_module(_COMMAND).main()
 
 
 def main() -> None:
     import_module(_COMMAND)  # before forking
     for line in sys.stdin:
+        job = json.loads(line)
+        if "wait" in job:
+            _, status = os.waitpid(job["wait"], 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201
+            continue
         child = os.fork()
         if child == 0:
-            _run(json.loads(line))
+            _run(job, Path(sys.argv[1]))
             return
         print(child, flush=True)  # noqa: T201
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from retriever.client import open_store
 _SEARCHES = 3
 """Of each opening, as the generation may be superseded in between."""
 
-_PAUSE_S = 0.02
+_PAUSE_S = 0.1
 """Between openings."""
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
-from datastore.chunking.spans import CHARACTERS_PER_UNIT, pack
+from datastore.chunking.spans import CHARACTERS_PER_UNIT
 from datastore.chunking.tokens import TokenCounts
 
 _BLOCK_CHARACTERS = 1 << 18
@@ -30,7 +31,7 @@ def semantic_spans(
     from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
     splitter_class = TextSplitter if ends == "sentences" else MarkdownSplitter
-    splitter = splitter_class.from_callback(counts.of_text, size, overlap=overlap)
+    splitter = splitter_class.from_callback(partial(_measure, counts, size), size, overlap=overlap)
     # Lone surrogates, which Rust's strings cannot hold, are one question mark each: offsets stay.
     readable = text if text.isascii() else text.encode(errors="replace").decode()
     last_end = 0
@@ -42,10 +43,13 @@ def semantic_spans(
             if end <= last_end:  # all of it was in the passage before
                 continue
             last_end = end
-            if end - start <= size * CHARACTERS_PER_UNIT:
-                yield start, end
-            else:
-                yield from pack(counts.units(text, start, end, size=size), size, overlap)
+            yield start, end
+
+
+def _measure(counts: TokenCounts, size: int, text: str) -> int:
+    """The tokens of `text`, or as many as bring it the characters that it has, if those are more."""
+    least = -(-len(text) // CHARACTERS_PER_UNIT)
+    return least if least > size else max(least, counts.of_text(text))
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int]]:

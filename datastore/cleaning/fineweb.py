@@ -27,5 +27,5 @@ def check_fineweb(text: str, settings: FineWebSettings) -> None:
     _, repeated = duplicate_shares(lines)
     if repeated > settings.max_duplicate_line_characters:
         limit = settings.max_duplicate_line_characters
-        detail = f"{repeated:.2f} of the characters are in lines that came before; at most {limit:g} may be"
+        detail = f"{repeated:.3f} of the characters are in lines that came before; at most {limit:g} may be"
         raise RefusedError("repeated lines", detail)

@@ -26,12 +26,12 @@ def check_gopher(text: str, settings: GopherSettings) -> None:
     mean = sum(map(len, words)) / count
     if not settings.min_mean_word_length <= mean <= settings.max_mean_word_length:
         wanted = f"{settings.min_mean_word_length:g} to {settings.max_mean_word_length:g}"
-        raise RefusedError("word length", f"a word has {mean:.1f} characters on average; wanted {wanted}")
+        raise RefusedError("word length", f"a word has {mean:.2f} characters on average; wanted {wanted}")
     symbols = {"#": text.count("#"), "ellipses": len(_ELLIPSIS.findall(text))}
     for name, found in symbols.items():
         if found > settings.max_symbols_per_word * count:
             limit = settings.max_symbols_per_word
-            raise RefusedError("symbols", f"{name} come {found / count:.2f} times a word; at most {limit:g} are taken")
+            raise RefusedError("symbols", f"{name} come {found / count:.3f} times a word; at most {limit:g} are taken")
     lines = [line.strip() for line in text.splitlines() if not line.isspace() and line]
     bullets = sum(line.startswith(_BULLETS) for line in lines)
     if bullets > settings.max_bullet_lines * len(lines):

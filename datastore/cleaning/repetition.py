@@ -82,10 +82,10 @@ def check_repetition(text: str, settings: RepetitionSettings, hasher: WordHasher
     for name, parts, max_parts, max_characters in limits:
         of_parts, of_characters = duplicate_shares(parts)
         if of_parts > max_parts:
-            raise RefusedError("repeated lines", f"{of_parts:.2f} of the {name} came before; at most {max_parts:g} may")
+            raise RefusedError("repeated lines", f"{of_parts:.3f} of the {name} came before; at most {max_parts:g} may")
         if of_characters > max_characters:
             detail = (
-                f"{of_characters:.2f} of the characters are in {name} that came before; at most {max_characters:g} may"
+                f"{of_characters:.3f} of the characters are in {name} that came before; at most {max_characters:g} may"
             )
             raise RefusedError("repeated lines", detail)
     words = text.split()
@@ -94,10 +94,10 @@ def check_repetition(text: str, settings: RepetitionSettings, hasher: WordHasher
     for n in range(2, 5):
         share, limit = top_ngram_share(hashes, lengths, n), settings.top(n)
         if share > limit:
-            detail = f"{share:.2f} of the characters are in one repeated {n}-gram; at most {limit:g} may be"
+            detail = f"{share:.3f} of the characters are in one repeated {n}-gram; at most {limit:g} may be"
             raise RefusedError("repeated n-grams", detail)
     for n in range(5, 11):
         share, limit = duplicate_ngram_share(hashes, lengths, n), settings.duplicate(n)
         if share > limit:
-            detail = f"{share:.2f} of the characters are in {n}-grams that came before; at most {limit:g} may be"
+            detail = f"{share:.3f} of the characters are in {n}-grams that came before; at most {limit:g} may be"
             raise RefusedError("repeated n-grams", detail)

@@ -181,6 +181,12 @@ class CleanSettings:
     contamination: ContaminationSettings | None = None
     duplicates: DuplicateSettings | None = None
 
+    @property
+    def compared(self) -> DuplicateSettings | None:
+        """Of duplicates, where any kind of them is left out."""
+        wanted = self.duplicates
+        return wanted if wanted and (wanted.exact or wanted.near) else None
+
     def files(self) -> list[str]:
         """Paths of the files that documents are held against."""
         models = [self.classifier.model] if self.classifier else []

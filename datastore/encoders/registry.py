@@ -100,18 +100,20 @@ def open_query_encoder(wanted: EncoderFingerprint, name: str | None = None, devi
     Raises:
         FailedPrecondition: the encoder opened differs from `wanted`.
     """
-    encoder = open_encoder(
-        EncoderConfig(
-            name=name or wanted.name,
-            revision=wanted.revision if _is_commit(wanted.revision) else None,
-            query_prompt=wanted.query_prompt,
-            passage_prompt=wanted.passage_prompt,
-            normalize=wanted.normalized,
-        ),
-        device,
-    )
+    encoder = open_encoder(replace(settings_of(wanted), name=name or wanted.name), device)
     wanted.require_same(encoder.fingerprint, "the encoder")
     return encoder
+
+
+def settings_of(fingerprint: EncoderFingerprint) -> EncoderConfig:
+    """With which settings `open_encoder` gives the encoder of a fingerprint."""
+    return EncoderConfig(
+        name=fingerprint.name,
+        revision=fingerprint.revision if _is_commit(fingerprint.revision) else None,
+        query_prompt=fingerprint.query_prompt,
+        passage_prompt=fingerprint.passage_prompt,
+        normalize=fingerprint.normalized,
+    )
 
 
 def _is_commit(revision: str) -> bool:

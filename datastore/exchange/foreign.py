@@ -18,15 +18,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
-from datastore.documents import AttributeValue, Passage
+from datastore.documents import Passage
+from datastore.encoders.fingerprint import EncoderFingerprint
 from datastore.errors import InvalidArgument
 from datastore.exchange.export import METADATA
+from datastore.exchange.passages import bad, name_of, passage_of
 from datastore.exchange.restricted_pickle import read_arrays
 
 BATCH = 512
-_IDS = ("_id", "id", "document_id", "passage_id")
-_OWN = frozenset({*_IDS, "text", "contents", "title", "source", "chunk_index", "start", "end", "attributes", "vector"})
 
 Vectors = NDArray[np.float32]
 
@@ -48,34 +49,53 @@ def from_parquet(files: Sequence[Path]) -> Iterator[Batch]:
         try:
             table = pq.ParquetFile(file)
         except (OSError, pa.ArrowException) as error:
-            raise _bad(file, f"it cannot be read: {error}") from None
+            raise bad(file, f"it cannot be read: {error}") from None
         missing = {"text", "vector"} - set(table.schema_arrow.names)
         if missing:
-            raise _bad(file, f"it has no column {sorted(missing)[0]!r}, but {', '.join(table.schema_arrow.names)}")
+            raise bad(file, f"it has no column {sorted(missing)[0]!r}, but {', '.join(table.schema_arrow.names)}")
         number = 0
-        for part in table.iter_batches(BATCH):
-            column = part.column("vector")
-            if column.null_count:
-                raise _bad(file, f"a row after {number} has no vector")
-            values = np.asarray(column.flatten().to_numpy(zero_copy_only=False), np.float32)
-            rows = part.drop_columns(["vector"]).to_pylist()
-            if len(values) % len(rows):
-                raise _bad(file, "its vectors have different lengths")
-            passages = [_passage(row, file, number + place) for place, row in enumerate(rows)]
-            number += len(rows)
-            yield Batch(passages, values.reshape(len(rows), -1))
+        try:
+            for part in table.iter_batches(BATCH):
+                if part.num_rows:
+                    vectors = _vectors(part.column("vector"), file, number)
+                    rows = part.drop_columns(["vector"]).to_pylist()
+                    yield Batch([passage_of(row, file, at) for at, row in enumerate(rows, number)], vectors)
+                number += part.num_rows
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise bad(file, f"rows from {number} on cannot be read: {error}") from None
 
 
-def encoder_of_parquet(file: Path) -> Mapping[str, Any] | None:
+def _vectors(column: Any, file: Path, number: int) -> Vectors:
+    """float32 [rows, dimension] of a column of lists, whose first row has this number."""
+    import pyarrow as pa
+
+    kind = column.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        raise bad(file, f"its column 'vector' is of {kind}; wanted lists of numbers")
+    if column.null_count:
+        raise bad(file, f"a row after {number} has no vector")
+    if not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+        raise bad(file, f"its vectors are of {kind.value_type}; wanted numbers")
+    lengths = set(column.value_lengths().to_pylist())
+    if len(lengths) != 1:
+        raise bad(file, f"its vectors have different lengths, {min(lengths)} to {max(lengths)}")
+    return np.asarray(column.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(len(column), -1)
+
+
+def encoder_of_parquet(file: Path) -> EncoderFingerprint | None:
     """The fingerprint that our export has put into a file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         metadata = pq.read_schema(file).metadata or {}
+        if METADATA not in metadata:
+            return None
+        return TypeAdapter(EncoderFingerprint).validate_python(json.loads(metadata[METADATA])["encoder"])
     except (OSError, pa.ArrowException) as error:
-        raise _bad(file, f"it cannot be read: {error}") from None
-    return json.loads(metadata[METADATA])["encoder"] if METADATA in metadata else None
+        raise bad(file, f"it cannot be read: {error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise bad(file, f"what it says of its encoder cannot be read: {error}") from None
 
 
 def from_embeddings(passages: Sequence[Path], embeddings: Sequence[Path]) -> Iterator[Batch]:
@@ -90,26 +110,26 @@ def from_embeddings(passages: Sequence[Path], embeddings: Sequence[Path]) -> Ite
         ids, vectors = _embeddings(file)
         by_id = None if ids is None else {str(one): row for row, one in enumerate(ids)}
         if by_id is not None and len(by_id) != len(vectors):
-            raise _bad(file, f"it has {len(vectors)} vectors under {len(by_id)} different ids")
+            raise bad(file, f"it has {len(vectors)} vectors under {len(by_id)} different ids")
         prefix = f"{lines.stem}/" if len(passages) > 1 else ""
         count = 0
         for numbers, records in _numbered(lines):
             rows = np.array([_row(by_id, *pair, file) for pair in zip(numbers, records, strict=True)])
             if rows.max() >= len(vectors):
-                raise _bad(file, f"it has {len(vectors)} vectors; {lines} has more passages")
-            found = [_passage(record, lines, number, prefix) for number, record in zip(numbers, records, strict=True)]
+                raise bad(file, f"it has {len(vectors)} vectors; {lines} has more passages")
+            found = [passage_of(record, lines, number, prefix) for number, record in zip(numbers, records, strict=True)]
             yield Batch(found, np.asarray(vectors[rows], np.float32))
             count += len(records)
         if count != len(vectors):
-            raise _bad(file, f"it has {len(vectors)} vectors; {lines} has {count} passages")
+            raise bad(file, f"it has {len(vectors)} vectors; {lines} has {count} passages")
 
 
 def _row(by_id: Mapping[str, int] | None, number: int, record: Mapping[str, Any], file: Path) -> int:
     if by_id is None:
         return number
-    name = _id(record)
+    name = name_of(record)
     if name is None or name not in by_id:
-        raise _bad(file, f"it has no vector for the passage with the id {name!r} (record {number})")
+        raise bad(file, f"it has no vector for the passage with the id {name!r} (record {number})")
     return by_id[name]
 
 
@@ -120,7 +140,7 @@ def _embeddings(file: Path) -> tuple[Sequence[Any] | None, NDArray[Any]]:
         try:
             vectors = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise _bad(file, f"it cannot be read: {error}") from None
+            raise bad(file, f"it cannot be read: {error}") from None
     elif file.suffix in (".pkl", ".pickle"):
         value = read_arrays(file)
         if isinstance(value, np.ndarray):
@@ -128,14 +148,22 @@ def _embeddings(file: Path) -> tuple[Sequence[Any] | None, NDArray[Any]]:
         elif isinstance(value, list | tuple) and len(value) == 2:
             ids, vectors = value
         else:
-            raise _bad(file, "it holds neither an array nor ids and an array")
+            raise bad(file, "it holds neither an array nor ids and an array")
     else:
-        raise _bad(file, f"it ends in {file.suffix!r}; wanted .npy or .pkl")
+        raise bad(file, f"it ends in {file.suffix!r}; wanted .npy or .pkl")
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
-        raise _bad(file, "its embeddings are no array of floats with two dimensions")
+        raise bad(file, "its embeddings are no array of floats with two dimensions")
+    if ids is not None and not _are_ids(ids):
+        raise bad(file, "its ids are no list of texts or integers")
     if ids is not None and len(ids) != len(vectors):
-        raise _bad(file, f"it has {len(ids)} ids and {len(vectors)} vectors")
+        raise bad(file, f"it has {len(ids)} ids and {len(vectors)} vectors")
     return ids, vectors
+
+
+def _are_ids(ids: Any) -> bool:
+    if isinstance(ids, np.ndarray):
+        return ids.ndim == 1 and ids.dtype.kind in "iuU"
+    return isinstance(ids, list | tuple) and all(isinstance(one, str | int | np.integer | np.str_) for one in ids)
 
 
 def from_faiss(index: Path, passages: Sequence[Path]) -> Iterator[Batch]:
@@ -148,12 +176,12 @@ def from_faiss(index: Path, passages: Sequence[Path]) -> Iterator[Batch]:
         prefix = f"{lines.stem}/" if len(passages) > 1 else ""
         for numbers, records in _numbered(lines):
             if start + len(records) > vectors.count:
-                raise _bad(index, f"it has {vectors.count} vectors; there are more passages")
-            found = [_passage(record, lines, number, prefix) for number, record in zip(numbers, records, strict=True)]
+                raise bad(index, f"it has {vectors.count} vectors; there are more passages")
+            found = [passage_of(record, lines, number, prefix) for number, record in zip(numbers, records, strict=True)]
             yield Batch(found, vectors.read(start, start + len(records)))
             start += len(records)
     if start != vectors.count:
-        raise _bad(index, f"it has {vectors.count} vectors; there are {start} passages")
+        raise bad(index, f"it has {vectors.count} vectors; there are {start} passages")
 
 
 def _numbered(file: Path) -> Iterator[tuple[list[int], list[Mapping[str, Any]]]]:
@@ -175,7 +203,7 @@ def _numbered(file: Path) -> Iterator[tuple[list[int], list[Mapping[str, Any]]]]
                     continue
                 record = json.loads(line)
                 if not isinstance(record, dict):
-                    raise _bad(file, f"record {number} is no JSON object")
+                    raise bad(file, f"record {number} is no JSON object")
                 numbers.append(number)
                 records.append(record)
                 number += 1
@@ -183,39 +211,6 @@ def _numbered(file: Path) -> Iterator[tuple[list[int], list[Mapping[str, Any]]]]
                     yield numbers, records
                     numbers, records = [], []
     except (OSError, EOFError, ValueError, zstandard.ZstdError) as error:
-        raise _bad(file, f"record {number} cannot be read: {error}") from None
+        raise bad(file, f"record {number} cannot be read: {error}") from None
     if records:
         yield numbers, records
-
-
-def _id(record: Mapping[str, Any]) -> str | None:
-    return next((str(record[key]) for key in _IDS if record.get(key) is not None), None)
-
-
-def _passage(record: Mapping[str, Any], file: Path, number: int, prefix: str = "") -> Passage:
-    text = record.get("text", record.get("contents"))
-    if not isinstance(text, str):
-        raise _bad(file, f"record {number} has no text")
-    name = _id(record)
-    attributes: dict[str, AttributeValue] = {}
-    stored = record.get("attributes")
-    given = json.loads(stored) if isinstance(stored, str) else stored or {}
-    for key, value in {**{k: v for k, v in record.items() if k not in _OWN}, **given}.items():
-        if isinstance(value, str | int | float | bool):
-            attributes[key] = value
-        elif value is not None:
-            attributes[key] = json.dumps(value, ensure_ascii=False)
-    return Passage(
-        document_id=prefix + (f"{number}" if name is None else name),
-        chunk_index=int(record.get("chunk_index") or 0),
-        text=text,
-        title=str(record.get("title") or ""),
-        source=str(record.get("source") or file.name),
-        start=int(record.get("start") or 0),
-        end=int(record.get("end") or len(text)),
-        attributes=attributes,
-    )
-
-
-def _bad(file: Path, why: str) -> InvalidArgument:
-    return InvalidArgument(f"{file}: {why}", mend="check that it belongs to the others, and is whole", field="input")

@@ -13,6 +13,7 @@ import xxhash
 from datastore.ann.spec import check_index, choose_index
 from datastore.bm25.analysis import check_analyzer
 from datastore.build import refuse_occupied, sweep
+from datastore.cleaning.segment_keys import write_keys_anew
 from datastore.config import BuildConfig, segment_limit
 from datastore.devices import AUTO, DeviceChoice
 from datastore.documents import Passage
@@ -137,6 +138,8 @@ class _Importing:
         done = 0
         for record in records:
             write_codes(self._store, spec, trained, record)
+            if self._config.clean.compared:
+                write_keys_anew(self._store, record, self._config.clean.compared)
             done += record.passages
             self._on_progress("index", done)
         manifest = replace(manifest, segments=tuple(seal_segment(self._store, record) for record in records))

@@ -27,8 +27,8 @@ _NDARRAY = ("numpy", "ndarray")
 _DTYPE = ("numpy", "dtype")
 _ENCODE = ("_codecs", "encode")
 _NAMES = _ARRAY | _BUFFER | _SCALAR | {_NDARRAY, _DTYPE, _ENCODE}
-_KINDS = frozenset("fiu")
-"""Of array elements: floats and integers."""
+_KINDS = frozenset("fiuU")
+"""Of array elements: floats, integers and texts."""
 _NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
 _STRINGS = ("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8")
 _VALUES = frozenset({*_NUMBERS, *_STRINGS})
@@ -72,7 +72,7 @@ def read_arrays(path: Path) -> Any:
         InvalidArgument: it holds anything else, or is no pickle.
     """
     try:
-        return _finished(_run(path.read_bytes()))
+        return _finished(_run(path.read_bytes()), {})
     except InvalidArgument:
         raise
     except OSError as error:
@@ -234,20 +234,30 @@ def _array(kind: Any, shape: Any, data: Any, *, fortran: bool) -> np.ndarray[Any
     return flat.reshape(tuple(int(size) for size in shape), order="F" if fortran else "C")
 
 
-def _finished(value: Any) -> Any:
-    """With arrays in the place of what stood for them."""
+def _finished(value: Any, done: dict[int, Any]) -> Any:
+    """With arrays in the place of what stood for them.
+
+    Args:
+        done: containers by their identity: one may be in many others, and those in many again, which written out would
+            never end.
+    """
+    if id(value) in done:
+        return done[id(value)]
+    if isinstance(value, _Name | _Type):
+        raise TypeError("a name that is no value")
     if isinstance(value, _Array):
         if value.value is None:
             raise ValueError("an array without its state")
         return value.value
+    finished = value
     if isinstance(value, tuple):
-        return tuple(_finished(item) for item in value)
-    if isinstance(value, list):
-        return (
-            [_finished(item) for item in value] if any(isinstance(i, _Array | tuple | list) for i in value) else value
-        )
-    if isinstance(value, dict):
-        return {key: _finished(item) for key, item in value.items()}
-    if isinstance(value, _Name | _Type):
-        raise TypeError("a name that is no value")
-    return value
+        finished = tuple(_finished(item, done) for item in value)
+    elif isinstance(value, list):
+        if any(isinstance(item, _Array | tuple | list) for item in value):
+            finished = [_finished(item, done) for item in value]
+    elif isinstance(value, dict):
+        finished = {key: _finished(item, done) for key, item in value.items()}
+    else:
+        return value
+    done[id(value)] = finished
+    return finished

@@ -13,19 +13,23 @@ from typing import Self
 from datastore.ann.index import Template, check_device
 from datastore.ann.spec import IndexSpec
 from datastore.cleaning.cleaner import Cleaner
+from datastore.cleaning.segment_keys import write_keys
 from datastore.config import segment_limit
 from datastore.devices import AUTO, DeviceChoice
 from datastore.documents import Document
 from datastore.encoders.registry import Encoder, open_query_encoder
 from datastore.errors import InvalidArgument
 from datastore.indexing import open_template, write_codes
-from datastore.keeping.documents import OpenPassages, Place, StoredDocuments
+from datastore.keeping.distinct import leave_out_duplicates
+from datastore.keeping.documents import OpenPassages, StoredDocuments
 from datastore.keeping.drift import measured
+from datastore.keeping.earlier import StoredTexts
 from datastore.keeping.merging import merge_segments
 from datastore.keeping.policy import choose_merges
 from datastore.segmenting import Written, segment_name, write_segments
 from datastore.sources.admission import Admission, check_document
-from datastore.sources.inputs import open_inputs
+from datastore.sources.found import Found
+from datastore.sources.inputs import admitted_inputs
 from datastore.sources.rejects import CLEANING_REASONS, RefusedError, Rejects
 from datastore.store.checksums import FileRecord, record_file
 from datastore.store.durable import fsync_path
@@ -33,6 +37,7 @@ from datastore.store.generations import FAILED_REJECTS, writing
 from datastore.store.manifest import Manifest, RejectSummary, SegmentRecord, publish, read_manifest, succeeding
 from datastore.store.segment import SEGMENTS_FOLDER, seal_segment
 from datastore.tasks.progress import BuildProgress, OnProgress
+from datastore.tasks.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Addition:
     documents: int
     passages: int
     replaced: int
-    """Documents of the datastore in whose place newer ones came."""
+    """Documents of the datastore that newer ones of their ids superseded."""
     known: int
     """Records left out as the datastore has a document of their id."""
     rejects: RejectSummary
@@ -97,8 +102,8 @@ class Adder:
     ) -> Addition:
         """Add the documents of `inputs` in one generation; when this returns, searches that begin find them.
 
-        Documents are cleaned one by one as in the build; duplicates of other texts are not looked for. Segments are
-        merged where too many are small (`datastore.keeping.policy`).
+        Documents are cleaned as in the build. Where that leaves out duplicates, so does this: of one another, and of
+        what is there, which stays. Segments are merged where too many are small (`datastore.keeping.policy`).
 
         Args:
             replace_known: a document whose id the datastore has takes its place; otherwise it is left out, and counted.
@@ -141,9 +146,7 @@ class _StoreAdmission(Admission):
     def __init__(self, documents: StoredDocuments, *, replace_known: bool) -> None:
         super().__init__()
         self.known = 0
-        self.admitted = 0
-        self.places: list[Place] = []
-        """Of what is replaced."""
+        self.replaced = 0
         self._documents = documents
         self._replace_known = replace_known
 
@@ -154,8 +157,8 @@ class _StoreAdmission(Admission):
             self.known += 1
             raise RefusedError("duplicate id", f"the datastore has a document {document.document_id!r}")
         if place is not None:
-            self.places.append(place)
-        self.admitted += 1
+            self._documents.delete([place])
+            self.replaced += 1
 
 
 class _Adding:
@@ -187,21 +190,16 @@ class _Adding:
         manifest, store = self._manifest, self._store
         rejects = Rejects(store / f"rejects-{self._generation}.jsonl")
         documents = StoredDocuments(store, manifest.segments, opened)
+        admission = _StoreAdmission(documents, replace_known=replace_known)
         with rejects:
-            admission = _StoreAdmission(documents, replace_known=replace_known)
-            new = self._write(inputs, rejects, admission)
+            new = self._write(inputs, rejects, admission, documents)
             rejects.close()
-            self._check_input(inputs, rejects, admission)
-        documents.delete(admission.places)
+            self._check_input(inputs, rejects, admission, sum(record.documents for record in new))
+        if not new and not admission.replaced:  # the datastore has them all
+            return Addition(manifest, 0, 0, 0, admission.known, self._nothing_added(rejects), 0)
         old = documents.write(self._generation)
-        if not new:  # the datastore has them all
-            return Addition(
-                manifest, 0, 0, 0, admission.known, RejectSummary(rejects.total, dict(rejects.by_reason), None), 0
-            )
         summary = self._summarize(rejects)
-        for record in new:
-            write_codes(store, manifest.index, self._template, record)
-        drift = measured(store, manifest, self._template, new)
+        drift = measured(store, manifest, self._template, new) if new else manifest.drift
         records, merged = self._merge([*old, *new], len(new))
         sealed = [record if record.files else seal_segment(store, record) for record in records]
         fsync_path(store / SEGMENTS_FOLDER)
@@ -212,13 +210,40 @@ class _Adding:
             newer,
             documents=sum(record.documents for record in new),
             passages=sum(record.passages for record in new),
-            replaced=len(admission.places),
+            replaced=admission.replaced,
             known=admission.known,
             rejects=summary,
             merged_segments=merged,
         )
 
-    def _write(self, inputs: Sequence[str], rejects: Rejects, admission: _StoreAdmission) -> list[SegmentRecord]:
+    def _write(
+        self, inputs: Sequence[str], rejects: Rejects, admission: _StoreAdmission, stored: StoredDocuments
+    ) -> list[SegmentRecord]:
+        """The new segments, with all their files, not sealed yet."""
+        config, store = self._manifest.config, self._store
+        compared = config.clean.compared
+
+        def read(refused: Rejects) -> Iterator[Found]:
+            return self._counted(admitted_inputs(inputs, refused, config.input, admission, (self._mask, self._clean)))
+
+        if compared is None:
+            new = self._segments((found.document for found in read(rejects)), rejects)
+        else:
+            segments = self._manifest.segments
+            distinct = leave_out_duplicates(
+                Workspace(store), read, compared, lambda: StoredTexts(store, segments, stored, compared), rejects
+            )
+            new = self._segments(distinct.documents(), rejects)
+            start = 0
+            for record in new:
+                own = distinct.kept[start : start + record.documents]
+                write_keys(store, record, compared, distinct.task.signatures, own)
+                start += record.documents
+        for record in new:
+            write_codes(store, self._manifest.index, self._template, record)
+        return new
+
+    def _segments(self, documents: Iterator[Document], rejects: Rejects) -> list[SegmentRecord]:
         config, before = self._manifest.config, self._manifest.passages
 
         def tell(written: Written) -> None:
@@ -227,7 +252,7 @@ class _Adding:
             )
 
         return write_segments(
-            self._counted(open_inputs(inputs, rejects, config.input, admission, (self._mask, self._clean))),
+            documents,
             self._store,
             config,
             self._encoder,
@@ -236,10 +261,10 @@ class _Adding:
             on_progress=tell,
         )
 
-    def _counted(self, documents: Iterator[Document]) -> Iterator[Document]:
-        for document in documents:
+    def _counted(self, documents: Iterator[Found]) -> Iterator[Found]:
+        for found in documents:
             self._masked += self._tags
-            yield document
+            yield found
 
     def _mask(self, document: Document) -> Document:
         check_document(document)
@@ -267,15 +292,16 @@ class _Adding:
                     spec=manifest.index,
                     analyzer=manifest.config.bm25.analyzer,
                     template=self._template,
+                    duplicates=manifest.config.clean.compared,
                 )
             )
         return kept, len(gone)
 
-    def _check_input(self, inputs: Sequence[str], rejects: Rejects, admission: _StoreAdmission) -> None:
+    def _check_input(self, inputs: Sequence[str], rejects: Rejects, admission: _StoreAdmission, documents: int) -> None:
         """Refuse an input that is not what it should be; what it knows, and what cleaning leaves out, is no fault."""
         cleaned = sum(count for reason, count in rejects.by_reason.items() if reason in CLEANING_REASONS)
         refused = rejects.total - admission.known - cleaned
-        seen = admission.admitted + rejects.total
+        seen = documents + rejects.total
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(rejects.by_reason.items()))
         allowed = self._manifest.config.input.max_rejected_share
         if not seen or refused == seen:
@@ -293,6 +319,13 @@ class _Adding:
                 mend=f"see {kept}, then mend the input",
                 field="input",
             )
+
+    def _nothing_added(self, rejects: Rejects) -> RejectSummary:
+        """What was left out; its file stays, until the next change, if it tells of more than ids."""
+        file = None
+        if rejects.by_reason.keys() - {"duplicate id"}:
+            file = record_file(self._store, rejects.path.replace(self._store / FAILED_REJECTS))
+        return RejectSummary(rejects.total, dict(sorted(rejects.by_reason.items())), file)
 
     def _summarize(self, rejects: Rejects) -> RejectSummary:
         if rejects.total == 0:

@@ -131,6 +131,7 @@ class Compacting:
                     spec=before.index,
                     analyzer=before.config.bm25.analyzer,
                     template=template,
+                    duplicates=before.config.clean.compared,
                 )
             )
         return merged

@@ -67,6 +67,14 @@ class StoredDocuments:
                     found[at] = Place(segment, *run)
         return found
 
+    def passages(self, segment: int) -> PassageStore:
+        """Those of a segment, by its position in the manifest; deleted ones too."""
+        return self._opened.of(self._records)[segment]
+
+    def live(self, segment: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some rows that are not deleted."""
+        return rows[~self._marks(segment)[rows]]
+
     def delete(self, places: Iterable[Place]) -> None:
         """Mark documents as deleted. They are no longer found."""
         for place in places:

@@ -16,8 +16,8 @@ _FIELDS = ("document_id", "_id", "id")
 def read_document_ids(file: str) -> Iterator[str]:
     """The ids in a file, or on standard input where it is `-`; blank lines are passed over.
 
-    A line that is a JSON object with one of the fields `document_id`, `_id` and `id` names that id; any other line is
-    an id itself, spaces included.
+    A line that is a JSON object with one of the fields `document_id`, `_id` and `id` names that id, and one that is a
+    JSON string is it; any other line is an id itself, spaces included.
 
     Raises:
         NotFound: there is no such file.
@@ -52,12 +52,14 @@ def _ids(lines: Iterable[bytes], name: str) -> Iterator[str]:
 
 
 def _named(line: str) -> str:
-    if not line.lstrip().startswith("{"):
+    if not line.lstrip().startswith(("{", '"')):
         return line
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return line
+    if isinstance(record, str):
+        return record
     named = next((record[field] for field in _FIELDS if record.get(field) is not None), None)
     # Integers are taken as documents take them.
     return str(named) if isinstance(named, str | int) and not isinstance(named, bool) else line

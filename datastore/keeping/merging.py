@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from datastore.ann.index import Template
 from datastore.ann.spec import IndexSpec
+from datastore.cleaning.segment_keys import write_kept_keys
+from datastore.cleaning.settings import DuplicateSettings
 from datastore.store.deletions import read_deleted
 from datastore.store.manifest import SegmentRecord
 from datastore.store.passages import PassageStore
@@ -32,11 +34,13 @@ def merge_segments(
     spec: IndexSpec,
     analyzer: str,
     template: Template | None,
+    duplicates: DuplicateSettings | None = None,
 ) -> SegmentRecord:
     """Write the live passages of `records`, in that order, as one segment, not sealed yet.
 
     Args:
         template: renumbers the codes; None leaves the segment without codes.
+        duplicates: what are left out of additions; the documents' keys come along for it.
     """
     kept = [np.flatnonzero(~read_deleted(store, record)) for record in records]
     writer = SegmentWriter(store, segment_id, spec.dimension, analyzer)
@@ -53,14 +57,18 @@ def merge_segments(
     except BaseException:
         writer.abort()
         raise
+    passages = [record.passages for record in records]
+    new_rows = _new_rows(passages, kept)
+    if duplicates is not None:
+        write_kept_keys(store, records, np.split(new_rows, np.cumsum(passages)[:-1]), segment_id, duplicates)
     if template is not None:
         for record in records:
             check_part(store, record, spec.codes_name)
         folders = [store / SEGMENTS_FOLDER / record.segment_id for record in records]
         template.write_merged(
             [folder / spec.codes_name for folder in folders],
-            [record.passages for record in records],
-            _new_rows([record.passages for record in records], kept),
+            passages,
+            new_rows,
             store / SEGMENTS_FOLDER / segment_id / spec.codes_name,
         )
     return replace(writer.record, tokens=tokens, truncated_passages=truncated)

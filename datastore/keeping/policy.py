@@ -1,8 +1,9 @@
 """Which segments an addition merges: so that their number stays logarithmic, and work for each passage does too.
 
 Segments lie in tiers by size, each eight times as large as the one below it; what is smaller than a segment of a build
-is one tier. Where eight segments are in a tier, the smallest of them become one. So a passage is rewritten once a tier,
-and a few times in the lowest (the tiered policy of log-structured merge trees; O'Neil et al., 1996).
+is one tier. Where eight segments are in a tier, the smallest of them become one; in the lowest four, as a search pays
+as much for a small segment as for a large one, and merging small ones takes little. So a passage is rewritten once a
+tier, and some times in the lowest (the tiered policy of log-structured merge trees; O'Neil et al., 1996).
 
 Segments that one writing made side by side are as large as the datastore wanted them then, and are left to `compact`.
 """
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 
 from datastore.store.manifest import SegmentRecord
 
-TIER_SEGMENTS = 8
+_TIER_SEGMENTS = 8
+_LOWEST_SEGMENTS = 4
+"""That are merged in a tier, and in the lowest one."""
 _SMALL = 4
 """Times a segment must be smaller than the largest to be put together with others by a compaction."""
 _FLOOR = 1024
@@ -33,7 +36,7 @@ class _Merged:
     def tier(self) -> int:
         tier, least = 0, _FLOOR
         while self.passages >= least:
-            tier, least = tier + 1, least * TIER_SEGMENTS
+            tier, least = tier + 1, least * _TIER_SEGMENTS
         return tier
 
 
@@ -59,7 +62,7 @@ def _next_merge(segments: Sequence[_Merged], limit: int) -> list[_Merged] | None
     )
     for tier in sorted({segment.tier for segment in free}):
         mine = [segment for segment in free if segment.tier == tier]
-        if len(mine) < TIER_SEGMENTS:
+        if len(mine) < (_TIER_SEGMENTS if tier else _LOWEST_SEGMENTS):
             continue
         fitting, passages = 0, 0
         for segment in mine:

@@ -2,12 +2,14 @@
 
 Passages are what all else can be made of. BM25 index and columns come from them, exact vectors by encoding them again
 (only those whose checksums do not hold), codes from the vectors, and the template by training on the vectors. Passages
-themselves cannot be made anew: what cannot be read is reported, and dropped only when that is asked for.
+themselves cannot be made anew, nor lists of what is deleted: a snapshot may have them (`taking`); otherwise what cannot
+be read is reported, and dropped, or brought back (`deletions`), only when that is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -18,41 +20,23 @@ import numpy as np
 from datastore.ann.spec import CODES_NAMES
 from datastore.devices import AUTO, DeviceChoice
 from datastore.encoders.registry import open_query_encoder
-from datastore.errors import DataLoss, NotFound, PergamonError
 from datastore.indexing import open_template, write_codes
 from datastore.keeping.compaction import Compacting
+from datastore.repairing.deletions import undelete
+from datastore.repairing.manifests import Action, current_manifest, mend_manifests
 from datastore.repairing.segments import Remains, inspect, rewrite
+from datastore.repairing.taking import take_damaged
 from datastore.segmenting import segment_name
-from datastore.store.checksums import FileRecord, check_file
+from datastore.store.checksums import FileRecord, is_whole
 from datastore.store.deletions import read_deleted
-from datastore.store.durable import fsync_path, replace_file
+from datastore.store.durable import fsync_path
 from datastore.store.generations import writing
-from datastore.store.lock import LOCK_NAME, write_lock
-from datastore.store.manifest import (
-    GENERATIONS_FOLDER,
-    MANIFEST_NAME,
-    Manifest,
-    SegmentRecord,
-    decode_manifest,
-    generation_path,
-    publish,
-    read_manifest,
-    succeeding,
-)
+from datastore.store.manifest import Manifest, SegmentRecord, publish, succeeding
 from datastore.store.refusals import storage_errors
 from datastore.store.segment import PASSAGES, SEGMENTS_FOLDER, VECTORS, seal_segment
 from datastore.verify import verify
 
 _SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """What was done about one file, or would be."""
-
-    path: str
-    """Relative to the store."""
-    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +65,8 @@ def repair(
     *,
     dry_run: bool = False,
     drop_damaged: bool = False,
+    bring_back: bool = False,
+    source: str | None = None,
     encoder: str | None = None,
     device: DeviceChoice = AUTO,
 ) -> RepairReport:
@@ -89,81 +75,42 @@ def repair(
     Args:
         dry_run: change nothing; say what would be done.
         drop_damaged: leave out documents of which a passage cannot be read. Without, their segment stays as it is.
+        bring_back: where it is not known any more which documents of a segment are deleted, have them all again, but
+            those that were replaced. Without, such a segment stays as it is.
+        source: a snapshot of the datastore, of any generation: what is damaged here and whole there is taken from it.
         encoder: where to load the store's from, should vectors have to be made anew.
         device: where passages are encoded and an index is trained.
 
     Raises:
-        NotFound: there is no datastore, nor a copy of its manifest.
+        NotFound: there is no datastore, nor a copy of its manifest; or no snapshot.
         DataLoss: the manifest is damaged, and so are all its copies.
         FailedPrecondition: the store is of another version, or the encoder differs.
         Unavailable: another process is writing to the store.
         ResourceExhausted, InvalidArgument: the disk is full, the folder cannot be written.
     """
     findings = _Findings()
-    manifest, data = _manifest(store)
+    manifest, data = current_manifest(store)
     with storage_errors(store):
-        _mend_manifests(store, manifest, data, findings, dry_run=dry_run)
-        if dry_run:
-            _Repair(store, manifest, findings, drop_damaged=drop_damaged, encoder=encoder, device=device).look()
-            return _report(manifest.generation, findings, dry_run=True)
-        with writing(store) as before:
-            after = _Repair(store, before, findings, drop_damaged=drop_damaged, encoder=encoder, device=device).run()
-        if not findings.unrepaired:
+        findings.actions += mend_manifests(store, manifest, data, dry_run=dry_run)
+        with nullcontext(manifest) if dry_run else writing(store, damaged=True) as current:
+            actions = [] if source is None else take_damaged(store, current.files(), source, dry_run=dry_run)
+            before = current
+            if bring_back:
+                done = {action.path for action in actions}
+                before, undone = undelete(store, current, without=done, dry_run=dry_run)
+                actions += undone
+            findings.actions += actions
+            repairing = _Repair(store, before, findings, drop_damaged=drop_damaged, encoder=encoder, device=device)
+            if dry_run:
+                repairing.look(expected=frozenset(action.path for action in actions))
+            after = before if dry_run else repairing.run()
+        if not (dry_run or findings.unrepaired):
             findings.unrepaired += verify(store).problems
-    return _report(after.generation, findings, dry_run=False)
+    return _report(after.generation, findings, dry_run=dry_run)
 
 
 def _report(generation: int, findings: _Findings, *, dry_run: bool) -> RepairReport:
     return RepairReport(generation, tuple(findings.actions), tuple(findings.lost), tuple(findings.unrepaired), dry_run)
-
-
-def _manifest(store: Path) -> tuple[Manifest, bytes]:
-    """The current generation's manifest, or the newest copy that can be read, and its bytes."""
-    try:
-        manifest = read_manifest(store)
-        return manifest, (store / MANIFEST_NAME).read_bytes()
-    except (DataLoss, NotFound):
-        for path in sorted((store / GENERATIONS_FOLDER).glob("*.json"), reverse=True):
-            try:
-                data = path.read_bytes()
-                return decode_manifest(path, data), data
-            except (OSError, PergamonError):
-                continue
-        raise
-
-
-def _mend_manifests(store: Path, manifest: Manifest, data: bytes, findings: _Findings, *, dry_run: bool) -> None:
-    """Put the manifest in order, and the copies that its readers lock."""
-    mended: list[tuple[Path, bytes | None]] = []
-    current = store / MANIFEST_NAME
-    if not current.exists() or current.read_bytes() != data:
-        mended.append((current, data))
-        findings.actions.append(Action(MANIFEST_NAME, f"taken from the copy of generation {manifest.generation}"))
-    own = generation_path(store, manifest.generation)
-    for path in sorted((store / GENERATIONS_FOLDER).glob("*.json")):
-        try:
-            whole = path != own and generation_path(store, decode_manifest(path, path.read_bytes()).generation) == path
-        except PergamonError:
-            whole = False
-        if path == own and path.read_bytes() != data:
-            mended.append((path, data))
-            findings.actions.append(Action(path.relative_to(store).as_posix(), f"taken from {MANIFEST_NAME}"))
-        elif path != own and not whole:
-            mended.append((path, None))
-            findings.actions.append(Action(path.relative_to(store).as_posix(), "removed: a superseded generation's"))
-    lock = store / LOCK_NAME
-    if lock.is_file() and lock.stat().st_size:
-        findings.actions.append(Action(LOCK_NAME, "emptied"))
-    if dry_run:
-        return
-    with write_lock(store):
-        for path, content in mended:
-            if content is None:
-                path.unlink()
-            else:
-                replace_file(path, content)
-        if lock.stat().st_size:
-            lock.write_bytes(b"")
 
 
 class _Repair:
@@ -184,18 +131,24 @@ class _Repair:
         self._findings = findings
         self._drop_damaged = drop_damaged
         self._device = device
+        self._expected: frozenset[str] = frozenset()
         self._open_encoder = cache(partial(open_query_encoder, manifest.encoder, encoder, device))
 
-    def look(self) -> tuple[dict[str, Remains], bool, Mapping[str, Any]]:
+    def look(self, expected: frozenset[str] = frozenset()) -> tuple[dict[str, Remains], bool, Mapping[str, Any]]:
         """(segment -> what is left of it, for those to be written anew; whether the template is; changes of the
-        manifest to let go of what is for people alone)."""
+        manifest to let go of what is for people alone).
+
+        Args:
+            expected: files that will have been mended before, and count as whole.
+        """
+        self._expected = expected
         before, remains = self._before, {}
         for record in before.segments:
             damaged = self._damaged_parts(record)
             if record.deletions is not None and not self._whole(record.deletions.file):
+                path, passages = self._store / record.deletions.file.path, record.deletions.passages
                 self._findings.unrepaired.append(
-                    f"{self._store / record.deletions.file.path} is damaged: which passages of {record.segment_id} are "
-                    "deleted is not known"
+                    f"{path} is damaged: which {passages} passages of {record.segment_id} are deleted is not known"
                 )
             elif damaged and (left := self._left(record, damaged)) is not None:
                 remains[record.segment_id] = left
@@ -245,11 +198,7 @@ class _Repair:
         self._findings.actions.append(Action(path, what))
 
     def _whole(self, file: FileRecord) -> bool:
-        try:
-            check_file(self._store, file)
-        except DataLoss:
-            return False
-        return True
+        return file.path in self._expected or is_whole(self._store, file)
 
     def _damaged_parts(self, record: SegmentRecord) -> dict[str, list[str]]:
         """Part of a segment -> its damaged files."""
@@ -262,7 +211,8 @@ class _Repair:
     def _left(self, record: SegmentRecord, damaged: dict[str, list[str]]) -> Remains | None:
         """What is left of a damaged segment; None where it stays as it is."""
         before = self._before
-        deleted = read_deleted(self._store, record)
+        known = record.deletions is None or record.deletions.file.path not in self._expected
+        deleted = read_deleted(self._store, record) if known else np.zeros(record.passages, bool)
         left = inspect(self._store, record, set(damaged), deleted, before.encoder.dimension)
         self._findings.lost += left.lost
         if left.lost and not self._drop_damaged:
@@ -299,4 +249,5 @@ class _Repair:
             dimension=self._before.encoder.dimension,
             analyzer=self._before.config.bm25.analyzer,
             encoder=self._open_encoder,
+            duplicates=self._before.config.clean.compared,
         )

@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from datastore.cleaning.segment_keys import write_kept_keys, write_keys_anew
+from datastore.cleaning.settings import DuplicateSettings
 from datastore.documents import Passage
 from datastore.encoders.registry import Encoder
 from datastore.errors import DataLoss, PergamonError
 from datastore.store.block_sums import BLOCK_ROWS
 from datastore.store.columns import Columns
+from datastore.store.document_keys import has_keys
 from datastore.store.manifest import SegmentRecord
 from datastore.store.passages import PassageStore, salvaged
-from datastore.store.segment import COLUMNS, PASSAGES, SEGMENTS_FOLDER, VECTORS, VECTORS_SUMS, SegmentWriter
+from datastore.store.segment import COLUMNS, KEYS, PASSAGES, SEGMENTS_FOLDER, VECTORS, VECTORS_SUMS, SegmentWriter
 from datastore.store.vectors import VectorFile
 
 _BATCH = 512
@@ -35,6 +38,8 @@ class Remains:
     """[rows]: whether the exact vector is there, unchanged."""
     rows: Rows
     """To be kept: not deleted, and of documents of which every passage is there."""
+    keys: bool
+    """Whether what its documents are recognized by is there."""
     lost: tuple[str, ...]
     """Documents, not deleted ones, of which a passage is not there: ids, or `rows A to B` where those are not known."""
 
@@ -67,7 +72,8 @@ def inspect(
                 for beside in (first - 1, last + 1):
                     torn = documents.get(beside)
                     whole[[row for row, document in documents.items() if document == torn]] = False
-    return Remains(there, _whole_vectors(folder, record, damaged, dimension), np.flatnonzero(whole), tuple(lost))
+    vectors = _whole_vectors(folder, record, damaged, dimension)
+    return Remains(there, vectors, np.flatnonzero(whole), has_keys(record) and KEYS not in damaged, tuple(lost))
 
 
 def _names(folder: Path, record: SegmentRecord) -> list[str]:
@@ -107,11 +113,13 @@ def rewrite(
     dimension: int,
     analyzer: str,
     encoder: Callable[[], Encoder],
+    duplicates: DuplicateSettings | None = None,
 ) -> SegmentRecord | None:
     """Write what is to be kept as a segment, not sealed yet and without codes; None where nothing is.
 
     Args:
         encoder: opened for the vectors that are not there, if there are such.
+        duplicates: what are left out of additions; the documents' keys are kept for it, or made anew.
     """
     if not len(remains.rows):
         return None
@@ -133,6 +141,12 @@ def rewrite(
     except BaseException:
         writer.abort()
         raise
+    if duplicates is not None and remains.keys:
+        new_rows = np.full(record.passages, -1, np.int64)
+        new_rows[remains.rows] = np.arange(len(remains.rows))
+        write_kept_keys(store, [record], [new_rows], segment_id, duplicates)
+    elif duplicates is not None:
+        write_keys_anew(store, writer.record, duplicates)
     share = writer.record.words / max(record.words, 1)
     return replace(
         writer.record,

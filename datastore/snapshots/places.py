@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from datastore.errors import DataLoss, Unavailable
 from datastore.sources.places import file_system, has_folders
 from datastore.sources.remote_errors import told
-from datastore.store.checksums import FileRecord, check_file, hash_file, hash_stream
+from datastore.store.checksums import FileRecord, check_file, hash_file, hash_stream, is_whole
 from datastore.store.durable import fsync_path, replace_file
 
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES)
@@ -73,11 +73,7 @@ class Folder:
             return None
 
     def has(self, record: FileRecord, *, listed: bool) -> bool:
-        try:
-            check_file(self._folder, record)
-        except DataLoss:
-            return False
-        return True
+        return is_whole(self._folder, record)
 
     def take(self, store: Path, record: FileRecord) -> bool:
         check_file(store, record)

@@ -16,7 +16,7 @@ from datastore.errors import AlreadyExists, DataLoss, FailedPrecondition, Invali
 from datastore.snapshots.places import Folder, Place, open_place
 from datastore.store.checksums import FileRecord
 from datastore.store.durable import fsync_path, replace_file
-from datastore.store.generations import hold
+from datastore.store.generations import hold, kept_generations
 from datastore.store.lock import LOCK_NAME, write_lock
 from datastore.store.manifest import (
     DELETIONS_FOLDER,
@@ -66,7 +66,8 @@ def snapshot(
             was recorded. Without it a URL is trusted with what it was given, as long as sizes agree; folders never are.
 
     Raises:
-        AlreadyExists: the target holds another datastore's snapshot, or files that are not ours.
+        AlreadyExists: the target holds another datastore's snapshot, a newer generation of this one, or files that are
+            not ours.
         DataLoss: a file of the store is not what was written.
         Unavailable, ResourceExhausted, FailedPrecondition, InvalidArgument: the target cannot be written.
     """
@@ -77,13 +78,9 @@ def snapshot(
         )
     with storage_errors(Path(target)), closing(_Held(store)) as held:
         manifest, data = held.manifest, held.data
-        before, _ = _snapshot_at(place, target)
-        if before is not None and before.datastore_id != manifest.datastore_id:
-            raise AlreadyExists(
-                f"{target} holds a snapshot of the datastore {before.datastore_id}; {store} is {manifest.datastore_id}",
-                mend="choose another place, one for each datastore",
-                field="target",
-            )
+        before, there_now = _snapshot_at(place, target)
+        if before is not None and there_now != data:
+            _refuse_other(before, target, manifest, store)
         _refuse_foreign(place.names(), target, manifest if before is None else before)
         there = {} if before is None else {record.path: record for record in before.files()}
         tally = _Tally(manifest, on_progress)
@@ -191,6 +188,24 @@ def _snapshot_at(place: Place, target: str) -> tuple[Manifest | None, bytes]:
     return (None, b"") if data is None else (decode_manifest(Path(target, MANIFEST_NAME), data), data)
 
 
+def _refuse_other(before: Manifest, target: str, manifest: Manifest, store: Path) -> None:
+    """Refuse to put a generation in the place of what it did not come after: that would be lost."""
+    if before.datastore_id != manifest.datastore_id:
+        raise AlreadyExists(
+            f"{target} holds a snapshot of the datastore {before.datastore_id}; {store} is {manifest.datastore_id}",
+            mend="choose another place, one for each datastore",
+            field="target",
+        )
+    if before.generation >= manifest.generation:
+        other = "another " if before.generation == manifest.generation else ""
+        raise AlreadyExists(
+            f"{target} holds {other}generation {before.generation} of the datastore; {store} is at generation "
+            f"{manifest.generation}",
+            mend="choose another place, or remove that one first",
+            field="target",
+        )
+
+
 def _refuse_foreign(names: set[str], where: str, manifest: Manifest) -> None:
     """Refuse what is neither of this generation, a part of it that was put there before, nor what every store has."""
     own = {part for record in manifest.files() for part in (record.path.split("/")[0], f"{record.path}.tmp")}
@@ -208,6 +223,13 @@ def _refuse_occupied(store: Path, manifest: Manifest) -> None:
         raise AlreadyExists(
             f"{store} holds a datastore", mend="restore into another folder, or remove this one first", field="store"
         )
+    for kept in kept_generations(store):
+        if kept.datastore_id != manifest.datastore_id:
+            raise AlreadyExists(
+                f"{store} holds another datastore, which has lost its {MANIFEST_NAME}",
+                mend="restore into another folder, or remove this one first",
+                field="store",
+            )
     if store.exists() and not store.is_dir():
         raise FailedPrecondition(f"{store} is not a folder", mend="restore into a new folder")
     _refuse_foreign({path.name for path in store.iterdir()} if store.is_dir() else set(), str(store), manifest)

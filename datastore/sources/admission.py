@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from datastore.documents import Document
+from datastore.documents import Document, Passage
 from datastore.sources.rejects import RefusedError
 
 MAX_ID_BYTES = 512
@@ -36,6 +36,14 @@ def check_document(document: Document) -> bytes:
     Raises:
         RefusedError: it does not.
     """
+    identifier = check_characters(document)
+    if not (document.text.strip() or document.title.strip()):
+        raise RefusedError("no text", "text and title are blank")
+    return blake2b(identifier, digest_size=ID_DIGEST_BYTES).digest()
+
+
+def check_characters(document: Document | Passage) -> bytes:
+    """The bytes of its id; RefusedError where that is none, or something in it cannot be stored as UTF-8."""
     try:
         identifier = document.document_id.encode()
         for value in (document.text, document.title, document.source):
@@ -52,9 +60,7 @@ def check_document(document: Document) -> bytes:
         raise RefusedError("bad id", f"the id has {len(identifier)} bytes; at most {MAX_ID_BYTES} are taken")
     if b"\0" in identifier:
         raise RefusedError("bad id", f"the id {document.document_id!r} contains a NUL character")
-    if not (document.text.strip() or document.title.strip()):
-        raise RefusedError("no text", "text and title are blank")
-    return blake2b(identifier, digest_size=ID_DIGEST_BYTES).digest()
+    return identifier
 
 
 def duplicate_id(document_id: str) -> RefusedError:

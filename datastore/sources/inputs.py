@@ -69,29 +69,34 @@ Step = Callable[[Document], Document]
 """Returns what becomes of a document, or raises RefusedError."""
 
 
-def open_inputs(
+def open_inputs(inputs: Sequence[str], rejects: Rejects, config: InputConfig = DEFAULTS) -> Iterator[Document]:
+    """The documents of all inputs, in the order of the inputs, each id once: those of `admitted_inputs`."""
+    return (found.document for found in admitted_inputs(inputs, rejects, config, Admission()))
+
+
+def admitted_inputs(
     inputs: Sequence[str],
     rejects: Rejects,
-    config: InputConfig = DEFAULTS,
-    admission: Admission | None = None,
+    config: InputConfig,
+    admission: Admission,
     steps: Sequence[Step] = (),
-) -> Iterator[Document]:
-    """The documents of all inputs, in the order of the inputs, each id once.
+) -> Iterator[Found]:
+    """The documents of all inputs and where each was found, in the order of the inputs, each id once.
 
     All inputs are checked before this returns; errors are those of `cut_inputs` and `read_piece`. Memory does not grow
     with the input, but for 130 bytes a document to recognize duplicate ids (see `Admission`) and what a list of its
     files takes.
 
     Args:
-        admission: says what is admitted; None for what is sound and comes first.
+        admission: says what is admitted.
         steps: what is done to each document before it is admitted, one after another.
     """
-    return _admitted(list(_files(inputs)), rejects, config, admission or Admission(), steps)
+    return _admitted(list(_files(inputs)), rejects, config, admission, steps)
 
 
 def _admitted(
     pieces: Sequence[Piece], rejects: Rejects, config: InputConfig, admission: Admission, steps: Sequence[Step]
-) -> Iterator[Document]:
+) -> Iterator[Found]:
     for document, file, line in chain.from_iterable(read_piece(piece, rejects, config) for piece in pieces):
         try:
             for step in steps:
@@ -100,7 +105,7 @@ def _admitted(
         except RefusedError as refused:
             rejects.add(file, line, refused, document.text or document.title)
         else:
-            yield document
+            yield Found(document, file, line)
 
 
 def _files(inputs: Sequence[str]) -> Iterator[Piece]:

@@ -49,8 +49,8 @@ def document_of(record: Mapping[str, Any], name: str, source: str, config: Input
     for field in ATTRIBUTE_FIELDS:
         if field not in used and isinstance(record.get(field), dict):
             used.add(field)
-            _put(attributes, record[field].items())
-    _put(attributes, ((field, value) for field, value in record.items() if field not in used))
+            put_attributes(attributes, record[field].items())
+    put_attributes(attributes, ((field, value) for field, value in record.items() if field not in used))
     return Document(str(document_id), text, title, named_source or source, attributes)
 
 
@@ -63,7 +63,8 @@ def _string(record: Mapping[str, Any], field: str) -> str:
     return value
 
 
-def _put(attributes: dict[str, AttributeValue], fields: Iterable[tuple[str, Any]]) -> None:
+def put_attributes(attributes: dict[str, AttributeValue], fields: Iterable[tuple[str, Any]]) -> None:
+    """Add fields, whose values are those that JSON has, as attributes (see `document_of`)."""
     for name, value in fields:
         if value is None:
             continue

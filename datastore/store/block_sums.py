@@ -16,6 +16,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from datastore.errors import DataLoss
+from datastore.store.checksums import MEND
 
 BLOCK_ROWS_LOG2 = 4
 BLOCK_ROWS = 1 << BLOCK_ROWS_LOG2
@@ -58,7 +59,7 @@ class BlockSums:
             if size != blocks * _SUM.itemsize:
                 raise DataLoss(
                     f"{path} has {size} bytes; the checksums of {blocks} blocks need {blocks * _SUM.itemsize}",
-                    mend="run pergamon repair on the store, or restore the file from a copy",
+                    mend=MEND,
                 )
             self._sums = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), _SUM)
         self.right = np.zeros(blocks, np.bool_)
@@ -81,6 +82,6 @@ class BlockSums:
                 raise DataLoss(
                     f"{self._vectors} is damaged: rows {first} to {first + BLOCK_ROWS - 1} do not have the checksum "
                     f"that {sums_path(self._vectors).name} says",
-                    mend="run pergamon repair on the store, or restore the file from a copy",
+                    mend=MEND,
                 )
         self.right[blocks] = True

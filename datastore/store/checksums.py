@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import xxhash
 
-from datastore.errors import DataLoss
+from datastore.errors import DataLoss, FailedPrecondition
 
 _BLOCK = 1 << 20
 MEND = "run pergamon repair on the store, or restore the file from a copy"
@@ -48,10 +48,12 @@ def record_file(store: Path, path: Path) -> FileRecord:
 
 
 def check_size(store: Path, record: FileRecord) -> None:
-    """Raise DataLoss unless the file is there with its recorded size."""
+    """Raise DataLoss unless the file is there with its recorded size; FailedPrecondition where it may not be read."""
     path = store / record.path
     try:
         size = path.stat().st_size
+    except PermissionError:
+        raise _forbidden(path) from None
     except OSError as error:
         raise DataLoss(f"{path} is missing: {error.strerror}", mend=MEND) from None
     if size != record.bytes:
@@ -59,15 +61,31 @@ def check_size(store: Path, record: FileRecord) -> None:
 
 
 def check_file(store: Path, record: FileRecord) -> None:
-    """Raise DataLoss unless the file's bytes are what was recorded: reads all of it."""
+    """Raise DataLoss unless the file's bytes are what was recorded: reads all of it. Otherwise as `check_size`."""
     check_size(store, record)
     path = store / record.path
     try:
         seen = hash_file(path)
+    except PermissionError:
+        raise _forbidden(path) from None
     except OSError as error:
         raise DataLoss(f"{path} cannot be read: {error.strerror}", mend=MEND) from None
     if seen != record.xxh3_128:
         raise DataLoss(f"{path} is damaged: its checksum is {seen}, wanted {record.xxh3_128}", mend=MEND)
+
+
+def _forbidden(path: Path) -> FailedPrecondition:
+    """What may not be read need not be damaged, and must not be repaired."""
+    return FailedPrecondition(f"{path} may not be read: permission denied", mend="check its owner and permissions")
+
+
+def is_whole(store: Path, record: FileRecord) -> bool:
+    """Whether `check_file` finds no damage. FailedPrecondition where the file may not be read."""
+    try:
+        check_file(store, record)
+    except DataLoss:
+        return False
+    return True
 
 
 class FilesCheck:

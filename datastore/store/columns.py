@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from datastore.documents import AttributeValue, Passage, PassageName
 from datastore.errors import DataLoss
+from datastore.store.checksums import MEND
 
 ATTRIBUTE_PREFIX = "attribute."
 IS_STRING_PREFIX = "is_string."
@@ -88,13 +89,11 @@ class Columns:
             self._text = memoryview(text or b"")
             self._chunk_indexes = self.table.column("chunk_index").to_numpy()
         except (OSError, pa.ArrowException, KeyError) as error:
-            raise DataLoss(
-                f"{path} cannot be read: {error}", mend="restore the file from a copy, or build the store again"
-            ) from None
+            raise DataLoss(f"{path} cannot be read: {error}", mend=MEND) from None
         if self.table.num_rows != rows:
             raise DataLoss(
                 f"{path} has {self.table.num_rows} rows; the manifest says {rows}",
-                mend="restore the file from a copy, or build the store again",
+                mend=MEND,
             )
 
     def names(self, rows: NDArray[np.int64]) -> list[PassageName]:
@@ -110,6 +109,10 @@ class Columns:
         """int64 [rows]: which document of the segment each passage is of, from 0."""
         numbers: NDArray[np.int64] = np.cumsum(self._chunk_indexes == 0) - 1
         return numbers
+
+    def first_rows(self) -> NDArray[np.int64]:
+        """int64 [documents]: where the passages of each begin."""
+        return np.flatnonzero(self._chunk_indexes == 0)
 
     def close(self) -> None:
         self._source.close()

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 
 from datastore.errors import DataLoss
 from datastore.filters.survivors import Survivors
-from datastore.store.checksums import hash_bytes, record_file
+from datastore.store.checksums import MEND, hash_bytes, record_file
 from datastore.store.durable import fsync_path
 from datastore.store.manifest import DELETIONS_FOLDER, Deletions, SegmentRecord
-
-_MEND = "restore the file from a copy, or build the store again"
 
 
 def write_deletions(
@@ -60,11 +58,11 @@ def _read_bits(store: Path, record: SegmentRecord, deletions: Deletions) -> NDAr
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataLoss(f"{path} cannot be read: {error.strerror}", mend=_MEND) from None
+        raise DataLoss(f"{path} cannot be read: {error.strerror}", mend=MEND) from None
     bits = np.frombuffer(data, np.uint8)
     if hash_bytes(data) != deletions.file.xxh3_128:
-        raise DataLoss(f"{path} is damaged: its checksum is not {deletions.file.xxh3_128}", mend=_MEND)
+        raise DataLoss(f"{path} is damaged: its checksum is not {deletions.file.xxh3_128}", mend=MEND)
     seen = (len(bits), int(np.bitwise_count(bits).sum(dtype=np.int64)))
     if seen != (wanted := (-(-record.passages // 8), deletions.passages)):
-        raise DataLoss(f"{path} has (bytes, bits set) {seen}; the manifest says {wanted}", mend=_MEND)
+        raise DataLoss(f"{path} has (bytes, bits set) {seen}; the manifest says {wanted}", mend=MEND)
     return bits

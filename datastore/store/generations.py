@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from datastore.errors import PergamonError
+from datastore.errors import DataLoss, PergamonError
+from datastore.store.checksums import check_size
 from datastore.store.lock import write_lock
 from datastore.store.manifest import (
     DELETIONS_FOLDER,
@@ -98,13 +99,18 @@ def _lock_shared(path: Path) -> int | None:
 
 
 @contextmanager
-def writing(store: Path) -> Iterator[Manifest]:
+def writing(store: Path, *, damaged: bool = False) -> Iterator[Manifest]:
     """Hold the store's write lock over its current generation, to `publish` the one after it.
 
     What is superseded, or was left by a writer that failed, is collected before and after.
 
+    Args:
+        damaged: although files may be missing, to repair it. What was published over another's manifest, or over an
+            old one that was put back, would be lost when the right one is.
+
     Raises:
-        NotFound, FailedPrecondition, DataLoss: see `read_manifest`.
+        NotFound, FailedPrecondition, DataLoss: see `read_manifest`. DataLoss, too, where a file that searches need is
+            missing or has another size, or the manifest is not that of the generations that lie in the store.
         Unavailable: another process is writing.
         ResourceExhausted, InvalidArgument: the disk is full, the folder cannot be written.
     """
@@ -112,6 +118,9 @@ def writing(store: Path) -> Iterator[Manifest]:
     with storage_errors(store), write_lock(store):
         data = read_manifest_bytes(store)
         manifest = decode_manifest(store / MANIFEST_NAME, data)
+        if not damaged:
+            check_there(store, manifest)
+            _check_copies(store, manifest)
         if not generation_path(store, manifest.generation).exists():
             keep_copy(store, manifest.generation, data)
         collect(store)
@@ -122,10 +131,21 @@ def writing(store: Path) -> Iterator[Manifest]:
             collect(store)
 
 
+def _check_copies(store: Path, manifest: Manifest) -> None:
+    for copy in kept_generations(store):
+        if copy.datastore_id != manifest.datastore_id:
+            raise DataLoss(
+                f"{store / MANIFEST_NAME} is of the datastore {manifest.datastore_id}; "
+                f"{generation_path(store, copy.generation)} of {copy.datastore_id}",
+                mend=f"run pergamon repair {store}",
+            )
+
+
 def collect(store: Path) -> int:
     """Remove what no generation names that is current or held; for the holder of the write lock.
 
-    What cannot be removed now is left for the next writer.
+    What cannot be removed now is left for the next writer. While the current generation lacks a file, nothing goes: its
+    manifest may be another's, or an older one that was put back, and what it does not name be all that there is.
 
     Returns:
         Superseded generations that readers hold.
@@ -146,11 +166,13 @@ def collect(store: Path) -> int:
                 named |= {record.path for record in decode_manifest(path, path.read_bytes()).files()}
             else:
                 over.append((path, descriptor))
-        _remove_unnamed(store, named)
+        check_there(store, current)
+        for path in _unnamed(store, named):
+            _remove(path)
         for path, _ in over:  # last: while it is there, so is the knowledge that something is to be removed
             path.unlink(missing_ok=True)
     except (OSError, PergamonError):
-        # A copy that cannot be locked or read: its readers' files are not known, so that nothing may go.
+        # A copy that cannot be locked or read, so that its readers' files are not known; or files are missing.
         return held
     finally:
         for _, descriptor in over:
@@ -179,18 +201,19 @@ def kept_generations(store: Path) -> list[Manifest]:
     return found
 
 
-def _remove_unnamed(store: Path, named: set[str]) -> None:
+def check_there(store: Path, manifest: Manifest) -> None:
+    """Raise DataLoss unless every file that a search of the generation needs is in the store, with its size."""
+    for record in manifest.searched_files():
+        check_size(store, record)
+
+
+def _unnamed(store: Path, named: set[str]) -> list[Path]:
+    """What writers made that no generation names."""
     segments = {path.split("/")[1] for path in named if path.startswith(f"{SEGMENTS_FOLDER}/")}
-    for folder in _entries(store / SEGMENTS_FOLDER):
-        if folder.name not in segments:
-            _remove(folder)
-    for path in _entries(store / DELETIONS_FOLDER):
-        if f"{DELETIONS_FOLDER}/{path.name}" not in named:
-            _remove(path)
-    for path in _entries(store):
-        if path.name not in named and _OURS.fullmatch(path.name):
-            _remove(path)
-    _remove(store / WORK_FOLDER)  # a build that was killed once it had published
+    found = [folder for folder in _entries(store / SEGMENTS_FOLDER) if folder.name not in segments]
+    found += [path for path in _entries(store / DELETIONS_FOLDER) if f"{DELETIONS_FOLDER}/{path.name}" not in named]
+    found += [path for path in _entries(store) if path.name not in named and _OURS.fullmatch(path.name)]
+    return [*found, store / WORK_FOLDER]  # of a build that was killed once it had published
 
 
 def _entries(folder: Path) -> list[Path]:

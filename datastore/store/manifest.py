@@ -21,7 +21,7 @@ from datastore.ann.spec import IndexSpec
 from datastore.config import BuildConfig
 from datastore.encoders.fingerprint import EncoderFingerprint
 from datastore.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound
-from datastore.store.checksums import FileRecord, hash_bytes
+from datastore.store.checksums import MEND, FileRecord, hash_bytes
 from datastore.store.durable import fsync_path, replace_file
 
 MANIFEST_NAME = "manifest.json"
@@ -130,11 +130,15 @@ class Manifest:
         """Passages that the segments hold, deleted ones too."""
         return sum(segment.passages for segment in self.segments)
 
-    def files(self) -> list[FileRecord]:
-        """Every file of this generation but the manifest itself."""
+    def searched_files(self) -> list[FileRecord]:
+        """Every file that a search needs, but the manifest itself."""
         records = [record for segment in self.segments for record in segment.files]
         records += [segment.deletions.file for segment in self.segments if segment.deletions]
-        return records + [record for record in (self.template, self.rejects.file, self.log) if record is not None]
+        return records + ([self.template] if self.template else [])
+
+    def files(self) -> list[FileRecord]:
+        """Every file of this generation but the manifest itself."""
+        return self.searched_files() + [record for record in (self.rejects.file, self.log) if record is not None]
 
 
 _ADAPTER = TypeAdapter(Manifest)
@@ -209,10 +213,10 @@ def read_manifest_bytes(store: Path) -> bytes:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         seen = "holds no manifest.json" if store.exists() else "does not exist"
-        raise NotFound(
-            f"no datastore at {store}: the folder {seen}",
-            mend=f"build one: pergamon build --input PATH --store {store}",
-        ) from None
+        mend = f"build one: pergamon build --input PATH --store {store}"
+        if any((store / GENERATIONS_FOLDER).glob("*.json")):
+            mend = f"there is a copy of one: pergamon repair {store}"
+        raise NotFound(f"no datastore at {store}: the folder {seen}", mend=mend) from None
     except OSError as error:
         raise InvalidArgument(
             f"{path} cannot be read: {error.strerror}", mend="check what it is, and its permissions", field="store"
@@ -272,4 +276,4 @@ def _check_format(path: Path, tree: dict[str, Any]) -> None:
 
 
 def _corrupt(path: Path, why: str) -> DataLoss:
-    return DataLoss(f"{path} is damaged: {why}", mend="restore the file from a copy, or build the store again")
+    return DataLoss(f"{path} is damaged: {why}", mend=MEND)

@@ -27,6 +27,7 @@ VECTORS = "vectors.f16"
 VECTORS_SUMS = "vectors.xxh3"
 COLUMNS = "columns.arrow"
 BM25 = "bm25"
+KEYS = "signatures.keys"
 
 
 class SegmentWriter:

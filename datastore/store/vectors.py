@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from datastore.errors import DataLoss, InvalidArgument
 from datastore.store.block_sums import BLOCK_ROWS, BlockSums, sums_path, write_block_sums
+from datastore.store.checksums import MEND
 from datastore.store.vector_journal import VectorJournal
 
 _DTYPE = np.dtype("<f2")
@@ -101,7 +102,7 @@ class VectorFile:
             self._file.close()
             raise DataLoss(
                 f"{path} has {size} bytes; {rows} rows of {dimension} float16 need {rows * self._row_bytes}",
-                mend="restore the file from a copy, or build the store again",
+                mend=MEND,
             )
         self._map: mmap.mmap | None = None
         self.matrix: NDArray[np.float16] = np.empty((0, dimension), _DTYPE)
@@ -164,7 +165,7 @@ class VectorFile:
         while left:
             count = os.preadv(self._file.fileno(), [left], offset)
             if count == 0:
-                raise DataLoss(f"{self._file.name} ends at byte {offset}", mend="restore the file from a copy")
+                raise DataLoss(f"{self._file.name} ends at byte {offset}", mend=MEND)
             left, offset = left[count:], offset + count
         self.check(np.arange(start, stop))
         return widened(read)

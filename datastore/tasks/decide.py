@@ -7,9 +7,8 @@ number of a reason. A task without such a file keeps all.
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from datastore.cleaning.duplicates import Duplicate, find_duplicate_texts
 from datastore.cleaning.settings import DuplicateSettings
+from datastore.cleaning.signatures import keep_keys_alone
 from datastore.sources.admission import duplicate_id
 from datastore.sources.rejects import Rejects
 from datastore.tasks.digests import Digests, find_duplicates
@@ -65,23 +65,26 @@ def decide(workspace: Workspace, tasks: int, rejects: Rejects, duplicates: Dupli
     masked: Counter[str] = Counter()
     with rejects:
         for folder, scan, same in zip(folders, scans, texts, strict=True):
-            if same:
-                decisions = _open_decisions(folder.decisions, scan["documents"])
-                decisions[[duplicate.row for duplicate in same]] = DUPLICATE_TEXT
             masked += Counter(scan["masked"])
-            dropped = _explain(folder, scan, rejects, {duplicate.row: duplicate for duplicate in same})
+            dropped = leave_out(folder, scan["documents"], scan["reject_places"], same, rejects)
             write_marker(folder.kept, {"documents": scan["documents"] - dropped})
             documents += scan["documents"] - dropped
     decided = Decided(documents, rejects.total, dict(sorted(rejects.by_reason.items())), dict(sorted(masked.items())))
     write_marker(workspace.decided, asdict(decided))
     for folder in folders:
-        shutil.rmtree(folder.signatures, ignore_errors=True)
+        keep_keys_alone(folder.signatures)
 
 
 def read_decided(workspace: Workspace) -> Decided | None:
     """What was decided, once it was."""
     marker = read_marker(workspace.decided)
     return None if marker is None else Decided(**marker)
+
+
+def kept_documents(folder: TaskFolder, documents: int) -> NDArray[np.int64]:
+    """Ordinals of those of a task that are kept, ascending."""
+    decisions = read_decisions(folder)
+    return np.arange(documents) if decisions is None else np.flatnonzero(decisions == KEPT)
 
 
 def read_decisions(folder: TaskFolder) -> NDArray[np.uint8] | None:
@@ -115,11 +118,24 @@ def _left_out(folder: TaskFolder, scan: dict[str, Any]) -> NDArray[np.bool_]:
     return np.zeros(scan["documents"], bool) if decisions is None else np.asarray(decisions) != KEPT
 
 
-def _explain(folder: TaskFolder, scan: dict[str, Any], rejects: Rejects, same: Mapping[int, Duplicate]) -> int:
-    """Put what a task leaves out into `rejects`, in the order of the input; how many documents that are."""
+def leave_out(
+    folder: TaskFolder, documents: int, reject_places: Sequence[int], texts: Sequence[Duplicate], rejects: Rejects
+) -> int:
+    """Leave duplicates out, too, and put all that a task leaves out into `rejects`, in the order of the input.
+
+    Args:
+        documents: of the task.
+        reject_places: of what its input was refused: after how many documents each came.
+
+    Returns:
+        How many documents are left out.
+    """
+    if texts:
+        _open_decisions(folder.decisions, documents)[[duplicate.row for duplicate in texts]] = DUPLICATE_TEXT
+    same = {duplicate.row: duplicate for duplicate in texts}
     decisions = read_decisions(folder)
     dropped = np.flatnonzero(decisions) if decisions is not None else np.empty(0, np.int64)
-    refused = zip(scan["reject_places"], _lines(folder.rejects), strict=True)
+    refused = zip(reject_places, _lines(folder.rejects), strict=True)
     place, line = next(refused, (None, b""))
     for ordinal, document_line in _at(folder, dropped):
         while place is not None and place <= ordinal:

@@ -14,7 +14,7 @@ from datastore.sources.admission import check_document
 from datastore.sources.found import Piece
 from datastore.sources.inputs import read_piece
 from datastore.sources.rejects import RefusedError, Rejects
-from datastore.store.durable import fsync_path
+from datastore.store.durable import fsync_path, fsync_tree
 from datastore.tasks.digests import DigestWriter
 from datastore.tasks.spool import SpoolWriter
 from datastore.tasks.workspace import TaskFolder, write_marker
@@ -39,18 +39,16 @@ def scan(
     """
     for left_over in (task.documents, task.ids, task.rejects):
         left_over.unlink(missing_ok=True)
-    places = array("Q")
-    """Of each reject: how many documents were admitted before it."""
     masked: Counter[str] = Counter()
     with contextlib.ExitStack() as opened:
         spool = opened.enter_context(SpoolWriter(task.documents))
-        rejects = _PlacedRejects(task, spool, places)
+        rejects = PlacedRejects(task, spool)
         opened.callback(rejects.close)
         digests = DigestWriter(task.ids)
         opened.callback(digests.abort)
         signatures = None
-        if config.clean.duplicates:
-            signatures = SignatureWriter(task.signatures, config.clean.duplicates)
+        if config.clean.compared:
+            signatures = SignatureWriter(task.signatures, config.clean.compared)
             opened.callback(signatures.abort)
         for piece in pieces:
             for found in read_piece(piece, rejects, config.input):
@@ -75,6 +73,8 @@ def scan(
     for made in (task.documents, task.ids, task.rejects):
         if made.exists():
             fsync_path(made)
+    if signatures:
+        fsync_tree(task.signatures)
     write_marker(
         task.scanned,
         {
@@ -82,20 +82,20 @@ def scan(
             "rejected": rejects.total,
             "masked": masked,
             "runs": digests.runs,
-            "reject_places": list(places),
+            "reject_places": list(rejects.places),
         },
     )
     on_progress(spool.documents, rejects.total)
 
 
-class _PlacedRejects(Rejects):
-    """Remembers of each reject after how many documents it came."""
+class PlacedRejects(Rejects):
+    """Remembers of each reject after how many documents it came (`places`)."""
 
-    def __init__(self, task: TaskFolder, spool: SpoolWriter, places: array[int]) -> None:
+    def __init__(self, task: TaskFolder, spool: SpoolWriter) -> None:
         super().__init__(task.rejects)
+        self.places = array("Q")
         self._spool = spool
-        self._places = places
 
     def add(self, file: str, line: int, refused: RefusedError, excerpt: str | bytes = "") -> None:
         super().add(file, line, refused, excerpt)
-        self._places.append(self._spool.documents)
+        self.places.append(self._spool.documents)

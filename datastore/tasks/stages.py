@@ -13,12 +13,14 @@ from pydantic import TypeAdapter
 from datastore.ann.index import Template, load_template
 from datastore.ann.spec import IndexSpec
 from datastore.cleaning.cleaner import Cleaner
+from datastore.cleaning.segment_keys import write_keys
 from datastore.devices import DeviceChoice
 from datastore.encoders.cache import CachedEncoder
 from datastore.encoders.registry import Encoder, open_encoder
 from datastore.indexing import write_codes
 from datastore.segmenting import Written
 from datastore.store.segment import seal_segment
+from datastore.tasks.decide import kept_documents
 from datastore.tasks.plan import BuildPlan
 from datastore.tasks.scan import scan
 from datastore.tasks.segments import mark_sealed, sealed_record, task_records, write_task
@@ -148,10 +150,15 @@ class Worker:
 
     def _index(self, folder: TaskFolder, on_step: OnStep) -> None:
         spec, template = self._trained()
+        compared = self._plan.config.clean.compared
+        documents = kept_documents(folder, (read_marker(folder.scanned) or {})["documents"])
         done = Step(Stage.INDEX, folder.number)
         for number, record in enumerate(task_records(folder)):
             if sealed_record(folder, number) is None:
                 write_codes(self._workspace.store, spec, template, record)
+                if compared:
+                    own = documents[done.documents : done.documents + record.documents]
+                    write_keys(self._workspace.store, record, compared, folder.signatures, own)
                 mark_sealed(folder, number, seal_segment(self._workspace.store, record))
             done = Step(
                 Stage.INDEX,

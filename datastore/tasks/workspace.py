@@ -9,7 +9,8 @@
         claim                   locked by the process that works at it
         documents.zst           what the scan admitted (`spool`)
         ids                     digests of their ids, in sorted runs (`digests`)
-        signatures/             what duplicates are found by, if they are (`datastore.cleaning.signatures`)
+        signatures/             what duplicates are found by, if they are (`datastore.cleaning.signatures`); once they
+                                are, the keys that segments are to have
         rejects.jsonl           what the scan refused, and where among the documents
         scanned.json            marker: all of the above is whole
         decisions               one byte a document: 0 keeps it (`decide`); absent if all are kept

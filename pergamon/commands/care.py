@@ -24,8 +24,14 @@ REPAIR_EXAMPLES = """
 
 `pergamon repair my.store`
 
+`pergamon repair my.store --from s3://bucket/my.store`
+
 `pergamon repair my.store --drop-damaged`
 """
+_CHOICES = (
+    "take it from a snapshot: --from SNAPSHOT; or leave out documents that cannot be read: --drop-damaged; or have "
+    "documents again that were deleted: --bring-back-deleted"
+)
 SNAPSHOT_EXAMPLES = """
 **Examples**
 
@@ -50,6 +56,17 @@ def repair(
     drop_damaged: Annotated[
         bool, typer.Option("--drop-damaged", help="Leave out documents of which a passage cannot be read.")
     ] = False,
+    bring_back: Annotated[
+        bool,
+        typer.Option(
+            "--bring-back-deleted",
+            help="Where it is no longer known which documents of a segment are deleted, have them all again.",
+        ),
+    ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="SNAPSHOT", help="Take what is damaged from a snapshot that has it whole."),
+    ] = None,
     encoder: options.Encoder = None,
     device: options.Device = "auto",
     as_json: options.AsJson = False,
@@ -60,7 +77,13 @@ def repair(
     Leftovers of writers that died are removed.
     """
     report = repair_datastore(
-        store, dry_run=dry_run, drop_damaged=drop_damaged, encoder=encoder, device=parse_device(device)
+        store,
+        dry_run=dry_run,
+        drop_damaged=drop_damaged,
+        bring_back=bring_back,
+        source=source,
+        encoder=encoder,
+        device=parse_device(device),
     )
     if as_json:
         print_json(to_plain(report))
@@ -73,8 +96,7 @@ def repair(
             done = "would be sound" if dry_run else "is sound"
             typer.echo(f"{store} {done}, generation {report.generation}")
     if report.unrepaired:
-        mend = "restore a snapshot; or leave out what cannot be read: --drop-damaged"
-        raise DataLoss(report.unrepaired[0], mend=mend)
+        raise DataLoss(report.unrepaired[0], mend=_CHOICES)
 
 
 def snapshot(

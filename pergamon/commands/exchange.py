@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from datastore.config import load_config
 from datastore.devices import parse_device
-from datastore.encoders.registry import open_encoder
+from datastore.encoders.registry import open_encoder, settings_of
+from datastore.errors import InvalidArgument
 from datastore.exchange.export import export as export_datastore
 from datastore.exchange.foreign import Batch, encoder_of_parquet, from_embeddings, from_faiss, from_parquet
 from datastore.exchange.importing import import_passages
@@ -101,10 +103,11 @@ def import_(
     files = _parquet_files(parquet or [])
     batches, exact = _batches(files, passages or [], embeddings or [], faiss)
     chosen = parse_device(device)
-    wanted = encoder
-    if wanted is None and files and (described := encoder_of_parquet(files[0])) is not None:
-        wanted = str(described["name"])
-    settings = load_config(config, {"encoder": {"name": wanted}})
+    wanted: dict[str, Any] = {"name": encoder}
+    if encoder is None and files and (described := encoder_of_parquet(files[0])) is not None:
+        wanted = asdict(settings_of(described))
+        del wanted["batch_size"]
+    settings = load_config(config, {"encoder": wanted})
     opened = open_encoder(settings.encoder, chosen)
     started = time.monotonic()
     with progress_bar() as progress:
@@ -149,7 +152,12 @@ def import_(
 
 
 def _parquet_files(given: list[Path]) -> list[Path]:
-    return [file for path in given for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
+    files = [file for path in given for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
+    if given and not files:
+        raise InvalidArgument(
+            f"there is no .parquet file in {', '.join(map(str, given))}", mend="check the path", field="parquet"
+        )
+    return files
 
 
 def _batches(

@@ -221,13 +221,18 @@ def _report_addition(store: Path, done: Addition, seconds: float, as_json: bool)
         )
     if rejects.total > done.known and rejects.file is not None:
         ERRORS.print(f"rejected {rejects.total - done.known:,}: see {store / rejects.file.path}", markup=False)
-    replaced = f", {done.replaced:,} of them in the place of older ones" if done.replaced else ""
+    replaced = min(done.replaced, done.documents)
     ERRORS.print(
-        f"added {done.documents:,} documents ({done.passages:,} passages){replaced} to {store}, now generation "
-        f"{manifest.generation} with {manifest.passages:,} passages in {len(manifest.segments)} segments, in "
-        f"{seconds:.1f} s",
+        f"added {done.documents:,} documents ({done.passages:,} passages)"
+        + (f", {replaced:,} of them in the place of older ones" if replaced else "")
+        + f" to {store}, now generation {manifest.generation} with {manifest.passages:,} passages in "
+        f"{len(manifest.segments)} segments, in {seconds:.1f} s",
         markup=False,
     )
+    if done.replaced > replaced:
+        ERRORS.print(
+            f"{done.replaced - replaced:,} more older ones are gone: what they have become was left out", markup=False
+        )
     if manifest.drift is not None and manifest.drift.retrain:
         ERRORS.print(f"{manifest.drift.retrain}: pergamon compact --retrain", markup=False)
 

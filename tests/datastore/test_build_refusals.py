@@ -97,10 +97,11 @@ def test_what_a_killed_build_left_is_swept(source: Path, tmp_path: Path, config:
         (store / name).write_text("left over")
     (store / "write.lock").touch()
     (store / "manifest.json.tmp").write_text("{")
+    (store / "build-log.jsonl.tmp").write_text("{")
     build([str(source)], store, config())
     report = verify(store)
     assert (report.problems, report.orphans) == ((), ())
-    assert not (store / "manifest.json.tmp").exists()
+    assert not list(store.glob("*.tmp"))
 
 
 def test_a_store_inside_its_input(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -207,3 +209,18 @@ def test_an_empty_shard_answers_with_nothing(two_segments: Path) -> None:
 def test_a_shard_that_cannot_be_is_refused(flat_store: Path, part: tuple[int, int]) -> None:
     with pytest.raises(InvalidArgument, match="wanted I/N"):
         LocalShard(flat_store, part)
+
+
+def test_a_closed_shard_lets_go_of_everything_at_once(flat_store: Path) -> None:
+    """Codes in memory and removed files on disk do not wait for the interpreter to look for cycles."""
+    gc.disable()
+    try:
+        opened = LocalShard(flat_store)
+        opened.search(ShardQuery(3, DenseQuery(encode(TWIN)), Bm25Query(TWIN), where="document_id is not null"))
+        opened.warm_up(0.01)
+        gone = weakref.ref(opened)
+        opened.close()
+        del opened
+        assert gone() is None
+    finally:
+        gc.enable()

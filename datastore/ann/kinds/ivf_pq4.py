@@ -26,7 +26,6 @@ from datastore.ann.kinds.gpu import Gpus
 from datastore.ann.kinds.joined_lists import JoinedLists
 from datastore.ann.kinds.library import (
     CODEBOOK,
-    MEND,
     faiss,
     give_back_memory,
     search_lists,
@@ -38,8 +37,8 @@ from datastore.ann.kinds.list_file import encoded, renumbered
 from datastore.ann.kinds.on_gpus import ByteLists, assigner, for_building, load_half_byte_codes, place
 from datastore.ann.kinds.packed_lists import packed_lists
 from datastore.ann.kinds.probing import ranks
+from datastore.ann.kinds.template_file import read_arrays
 from datastore.ann.spec import IndexSpec
-from datastore.errors import DataLoss
 
 if TYPE_CHECKING:
     from datastore.ann.index import AnnIndex
@@ -78,26 +77,16 @@ class IvfPq4Template:
 
     @classmethod
     def load(cls, spec: IndexSpec, path: Path | None, gpus: Gpus | None = None) -> IvfPq4Template:
-        if path is None:
-            raise DataLoss(f"the manifest names no template for the index {spec.kind}", mend=MEND)
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                names = ("centroids", "coarse_codebooks", "rotation", "codebooks")
-                centroids, coarse_codebooks, rotation, codebooks = (arrays[name] for name in names)
-                margins = arrays.get("margins")  # the first templates had none
-        except Exception as error:  # a damaged archive raises errors of many classes, those of zlib among them
-            raise DataLoss(f"{path} cannot be read: {error}", mend=MEND) from None
-        spread = ranks(spec.nlist).shape
-        seen = (centroids.shape[::-1], spread if margins is None else margins.shape, rotation.shape, codebooks.shape)
-        wanted = (
-            (spec.dimension, spec.nlist),
-            spread,
-            (2 * spec.pq_m, spec.dimension),
-            (spec.pq_m, CODEBOOK, 2),
-        )
-        if seen != wanted:
-            raise DataLoss(f"{path} has centroids, margins, rotation and codebooks {seen}; wanted {wanted}", mend=MEND)
-        return cls(spec, CoarseIndex(centroids, spec.seed, coarse_codebooks, margins), rotation, codebooks, gpus)
+        shapes = {
+            "centroids": (spec.nlist, spec.dimension),
+            "coarse_codebooks": None,
+            "margins": ranks(spec.nlist).shape,
+            "rotation": (2 * spec.pq_m, spec.dimension),
+            "codebooks": (spec.pq_m, CODEBOOK, 2),
+        }
+        arrays = read_arrays(path, spec, shapes, may_lack=("margins",))
+        coarse = CoarseIndex(arrays["centroids"], spec.seed, arrays["coarse_codebooks"], arrays.get("margins"))
+        return cls(spec, coarse, arrays["rotation"], arrays["codebooks"], gpus)
 
     @classmethod
     def train(cls, spec: IndexSpec, sample: NDArray[np.float32], gpus: Gpus | None = None) -> IvfPq4Template:

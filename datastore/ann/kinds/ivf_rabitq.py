@@ -25,13 +25,13 @@ from datastore.ann.kinds.coarse import CoarseIndex
 from datastore.ann.kinds.covering import ListRows, covering_lists
 from datastore.ann.kinds.gpu import Gpus
 from datastore.ann.kinds.joined_lists import JoinedLists
-from datastore.ann.kinds.library import MEND, faiss, give_back_memory, merged, pointer, search_lists, use_threads
+from datastore.ann.kinds.library import faiss, give_back_memory, merged, pointer, search_lists, use_threads
 from datastore.ann.kinds.list_file import encoded, renumbered
 from datastore.ann.kinds.on_gpus import assigner, for_building, place
 from datastore.ann.kinds.packed_lists import BLOCK, packed_lists
 from datastore.ann.kinds.probing import ranks
+from datastore.ann.kinds.template_file import read_arrays
 from datastore.ann.spec import IndexSpec
-from datastore.errors import DataLoss
 
 if TYPE_CHECKING:
     from datastore.ann.index import AnnIndex
@@ -60,24 +60,15 @@ class IvfRabitqTemplate:
 
     @classmethod
     def load(cls, spec: IndexSpec, path: Path | None, gpus: Gpus | None = None) -> IvfRabitqTemplate:
-        if path is None:
-            raise DataLoss(f"the manifest names no template for the index {spec.kind}", mend=MEND)
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                centroids, codebooks, margins, rotation = (
-                    arrays[name] for name in ("centroids", "coarse_codebooks", "margins", "rotation")
-                )
-        except Exception as error:  # a damaged archive raises errors of many classes, those of zlib among them
-            raise DataLoss(f"{path} cannot be read: {error}", mend=MEND) from None
-        seen = (centroids.shape, margins.shape, rotation.shape)
-        wanted = (
-            (spec.nlist, spec.rotated_dimension),
-            ranks(spec.nlist).shape,
-            (spec.rotated_dimension, spec.dimension),
-        )
-        if seen != wanted:
-            raise DataLoss(f"{path} has centroids, margins and rotation {seen}; wanted {wanted}", mend=MEND)
-        return cls(spec, CoarseIndex(centroids, spec.seed, codebooks, margins), rotation, gpus)
+        shapes = {
+            "centroids": (spec.nlist, spec.rotated_dimension),
+            "coarse_codebooks": None,
+            "margins": ranks(spec.nlist).shape,
+            "rotation": (spec.rotated_dimension, spec.dimension),
+        }
+        arrays = read_arrays(path, spec, shapes)
+        coarse = CoarseIndex(arrays["centroids"], spec.seed, arrays["coarse_codebooks"], arrays["margins"])
+        return cls(spec, coarse, arrays["rotation"], gpus)
 
     @classmethod
     def train(cls, spec: IndexSpec, sample: NDArray[np.float32], gpus: Gpus | None = None) -> IvfRabitqTemplate:

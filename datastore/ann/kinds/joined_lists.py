@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datastore.ann.kinds.library import MEND
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
+from datastore.store.checksums import MEND
 
 _ENTRIES_AT_ONCE = 1 << 16
 

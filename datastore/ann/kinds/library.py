@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.errors import DataLoss, InvalidArgument, ResourceExhausted
+from datastore.store.checksums import MEND
 
 _ROTATION_ROUNDS = 12
 _ROTATION_POINTS = 16_384
-
-MEND = "restore the file from a copy, or build the store again"
 
 
 def _openblas_core() -> str | None:

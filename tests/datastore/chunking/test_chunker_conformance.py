@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datastore.chunking.registry import BY_TOKENS, Chunker, open_chunker
-from datastore.chunking.spans import CHARACTERS_PER_UNIT
+from datastore.chunking.spans import CHARACTERS_PER_UNIT, rejoin
 from datastore.chunking.words import chunk_words
+from datastore.cleaning.words import split_words
 from datastore.config import ChunkConfig, EncoderConfig, load_config
 from datastore.documents import Document, Passage
 from datastore.encoders.registry import Encoder, open_encoder
@@ -65,7 +66,7 @@ def without_space(text: str) -> str:
 def size_of(name: str, passage: Passage) -> int:
     if name == "words":
         return len(passage.text.split())
-    return sum(count_parts([word])[0] - 2 for word in re.findall(r"\S{1,128}", passage.text))
+    return count_parts([passage.text])[0] - 2
 
 
 def test_every_chunker_of_the_settings_is_here() -> None:
@@ -80,6 +81,7 @@ def test_every_chunker_of_the_settings_is_here() -> None:
 def test_nothing_is_lost_or_twice_and_offsets_point_back(name: str, text: str, size: int) -> None:
     passages = chunks(chunker(name, size), text)
     assert "".join(without_space(passage.text) for passage in passages) == without_space(text)
+    assert split_words(rejoin(passages)) == split_words(text)
     end = 0
     for index, passage in enumerate(passages):
         assert passage.chunk_index == index
@@ -107,6 +109,7 @@ def test_with_overlap_every_character_is_in_a_passage(name: str, text: str, size
         start, end = passage.start, passage.end
         covered[start:end] = b"\1" * (end - start)
         assert size_of(name, passage) <= size
+    assert split_words(rejoin(passages)) == split_words(text)
     assert all(mark or character.isspace() for mark, character in zip(covered, text, strict=True))
 
 
@@ -153,6 +156,25 @@ def test_sizes_are_the_encoder_s_own(name: str) -> None:
     counted = minilm().count_tokens([passage.text for passage in chunks(chunk, text)])
     assert max(counted) - 2 <= 64  # less the two marks around a text
     assert sum(counted) / len(counted) > 40
+
+
+@pytest.mark.parametrize("name", BY_TOKENS)
+@pytest.mark.parametrize("overlap", [0, 4])
+def test_words_that_are_cut_have_no_more_tokens_than_allowed(name: str, overlap: int) -> None:
+    text = "'bbf4aa301\"),' supercalifragilistic" * 60 + "日本語の文章、" * 40
+    chunk = open_chunker(ChunkConfig(chunker=name, tokens=8, overlap=overlap), minilm().count_tokens)  # type: ignore[arg-type]
+    passages = chunks(chunk, text)
+    assert max(minilm().count_tokens([passage.text for passage in passages])) - 2 <= 8
+    assert [passage.start for passage in passages] == sorted({passage.start for passage in passages})
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("text", ["a" * 50_000, ("b" * 120 + "\n") * 400], ids=["one word", "lines of one word"])
+def test_an_overlap_repeats_no_more_than_its_share_of_long_words(name: str, text: str) -> None:
+    """WordPiece has one token for a word of any length above a hundred characters."""
+    tokens = None if name == "words" else 256
+    chunk = open_chunker(ChunkConfig(chunker=name, tokens=tokens, overlap=64), minilm().count_tokens)  # type: ignore[arg-type]
+    assert sum(len(passage.text) for passage in chunks(chunk, text)) < 1.5 * len(text)
 
 
 def test_the_four_on_one_text() -> None:

@@ -127,7 +127,14 @@ def test_an_input_that_is_cleaned_away(config: Config, tmp_path: Path) -> None:
 def test_additions_are_cleaned_one_by_one(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = tmp_path / "store"
     build(["in.jsonl"], store, config(clean=CLEAN))
-    write(tmp_path / "more.jsonl", {"m1": TEXTS["quiz"], "m2": f"{TEXTS['mail']} Again.", "m3": TEXTS["german"]})
+    write(
+        tmp_path / "more.jsonl",
+        {
+            "m1": TEXTS["quiz"],
+            "m2": "Please ask me@example.com, or the host 10.0.0.2, when the new library of the town opens.",
+            "m3": TEXTS["german"],
+        },
+    )
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     addition = add(store, ["../more.jsonl"], encoder="hashing")

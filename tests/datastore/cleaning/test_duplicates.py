@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import random
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -116,6 +117,21 @@ def test_near_copies_against_all_pairs_whatever_the_tasks(
 def test_ranges_of_keys_give_the_same(tmp_path: Path, near_copies: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates_module, "_MERGED_ROWS", 7)
     assert left_out(tmp_path, [documents(*near_copies)]) == all_pairs(near_copies, 3, 0.8)
+
+
+def test_more_tasks_than_files_may_be_open(
+    tmp_path: Path, near_copies: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates_module, "_OPEN_TASKS", 4)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (sum(1 for _ in Path("/proc/self/fd").iterdir()) + 45, hard))
+    try:
+        tasks = [[document] for document in documents(*near_copies[:30])]
+        assert left_out(tmp_path, tasks, DuplicateSettings(shingle_words=3, permutations=64)) == all_pairs(
+            near_copies[:30], 3, 0.8
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_exact_ones_are_equal_character_by_character(tmp_path: Path) -> None:

@@ -71,6 +71,13 @@ def test_words(text: str, expected: str) -> None:
     assert gopher(text) == expected
 
 
+def test_what_is_said_is_beyond_the_limit() -> None:
+    """Not the same number twice, as by rounding."""
+    with pytest.raises(RefusedError) as refused:
+        check_gopher(" ".join(["# the of hills and 1"] + ["the hills and rivers"] * 23 + ["# " * 11]), GOPHER)
+    assert refused.value.detail == "# come 0.109 times a word; at most 0.1 are taken"
+
+
 def test_lines() -> None:
     bullets = "\n".join(["- the way of all hills and rivers"] * 10)
     assert gopher(bullets) == "bullet lines"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import subprocess
 import sys
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datastore.config import load_config
+from datastore.config import EncoderConfig, load_config
 from datastore.encoders.hashing import HashingEncoder
+from datastore.encoders.registry import open_encoder, settings_of
 from datastore.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from datastore.exchange.export import export
 from datastore.exchange.foreign import Batch, encoder_of_parquet, from_embeddings, from_faiss, from_parquet
@@ -54,7 +57,7 @@ def test_export_and_back(flat_store: Path, tmp_path: Path, kind: Any) -> None:
     files = sorted((tmp_path / "out").iterdir())
     assert [path.name for path in files] == list(report.files)
     assert len(files) == len(list((flat_store / "segments").iterdir()))
-    assert encoder_of_parquet(files[0])["name"] == "hashing"  # type: ignore[index]
+    assert encoder_of_parquet(files[0]) == ENCODER.fingerprint
     done = take(from_parquet(files), tmp_path / "back")
     assert done.mean_cosine > 0.9999
     assert verify(tmp_path / "back").problems == ()
@@ -216,3 +219,58 @@ def test_what_does_not_fit_is_refused(lines: Write, tmp_path: Path) -> None:
     lines("raw.jsonl", [*TEXTS[:39], TEXTS[0]])
     (tmp_path / "raw.jsonl").write_text((tmp_path / "raw.jsonl").read_text().replace('"id": 39', '"id": 0'))
     refused(InvalidArgument, "comes twice", ENCODER.encode_passages([*TEXTS[:39], TEXTS[0]]))
+
+
+def test_records_that_are_not_what_they_should_be(lines: Write, tmp_path: Path) -> None:
+    np.save(tmp_path / "e.npy", ENCODER.encode_passages(TEXTS[:1]))
+    for record, match in (
+        ({"text": "\ud800"}, "is no character"),
+        ({"text": "x", "id": " "}, "the id is blank"),
+        ({"text": "x", "attributes": "{"}, "record 0 cannot be read"),
+        ({"text": "x", "chunk_index": "first"}, "'chunk_index' is 'first'"),
+        ({"contents": 3}, "record 0 has no text"),
+    ):
+        (tmp_path / "raw.jsonl").write_text(json.dumps(record) + "\n")
+        with pytest.raises(InvalidArgument, match=match):
+            list(from_embeddings([tmp_path / "raw.jsonl"], [tmp_path / "e.npy"]))
+
+
+def test_values_of_a_record_become_attributes_as_a_build_takes_them(tmp_path: Path) -> None:
+    moment = datetime.datetime(2024, 5, 1, 12, tzinfo=datetime.UTC)
+    rows = [{"text": "x", "vector": [1.0, 0.0], "when": moment, "blob": b"\x00", "metadata": {"year": 1990}, "l": [1]}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
+    (batch,) = from_parquet([tmp_path / "p.parquet"])
+    assert batch.passages[0].attributes == {"when": "2024-05-01T12:00:00+00:00", "year": 1990, "l": "[1]"}
+    np.testing.assert_array_equal(batch.vectors, [[1.0, 0.0]])
+
+
+def test_vectors_that_no_parquet_should_have(tmp_path: Path) -> None:
+    for vectors, match in (
+        ([[1.0, 2.0, 3.0], [1.0]], "different lengths, 1 to 3"),
+        ([[1.0], None], "has no vector"),
+        (["a", "b"], "'vector' is of string"),
+        ([["a"], ["b"]], "vectors are of string"),
+    ):
+        pq.write_table(pa.table({"text": ["x", "y"], "vector": pa.array(vectors)}), tmp_path / "p.parquet")
+        with pytest.raises(InvalidArgument, match=match):
+            list(from_parquet([tmp_path / "p.parquet"]))
+    pq.write_table(
+        pa.table({"text": pa.array([], pa.string()), "vector": pa.array([], pa.list_(pa.float32()))}),
+        tmp_path / "p.parquet",
+    )
+    assert list(from_parquet([tmp_path / "p.parquet"])) == []
+
+
+def test_a_pickle_that_would_never_end(lines: Write, tmp_path: Path) -> None:
+    # A list that has the one before it twice, sixty times over.
+    program = "(lp0\n" + "".join(f"(g{i}\ng{i}\nlp{i + 1}\n" for i in range(60)) + "."
+    (tmp_path / "e.pkl").write_bytes(program.encode())
+    assert len(read_arrays(tmp_path / "e.pkl")) == 2
+    with pytest.raises(InvalidArgument):
+        list(from_embeddings([lines("raw.jsonl", TEXTS)], [tmp_path / "e.pkl"]))
+
+
+def test_an_export_says_with_which_prompts_it_was_encoded(tmp_path: Path) -> None:
+    config = EncoderConfig(name="wordllama-256", query_prompt="query: ", normalize=False)
+    fingerprint = open_encoder(config).fingerprint
+    assert open_encoder(settings_of(fingerprint)).fingerprint == fingerprint

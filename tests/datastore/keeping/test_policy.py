@@ -67,9 +67,11 @@ def test_what_a_build_made_side_by_side_is_left_alone() -> None:
 
 
 def test_few_or_large_segments_are_left_alone() -> None:
-    assert choose_merges([segment(g, 5) for g in range(7)], 1024) == []
+    assert choose_merges([segment(g, 5) for g in range(3)], 1024) == []
+    assert choose_merges([segment(g, 1100) for g in range(7)], 131_072) == []
     assert choose_merges([segment(g, 100_000) for g in range(20)], 131_072) == []
-    assert choose_merges([segment(g, 5) for g in range(8)], 1024) == [tuple(range(8))]
+    assert choose_merges([segment(g, 5) for g in range(4)], 1024) == [tuple(range(4))]
+    assert choose_merges([segment(g, 1100) for g in range(8)], 131_072) == [tuple(range(8))]
 
 
 def test_the_smallest_that_fit_are_merged() -> None:
@@ -78,8 +80,8 @@ def test_the_smallest_that_fit_are_merged() -> None:
 
 
 def test_a_merge_can_fill_the_next_tier() -> None:
-    records = [segment(g, 1100) for g in range(7)] + [segment(10 + g, 200) for g in range(8)]
-    assert choose_merges(records, 131_072) == [tuple(range(15))]
+    records = [segment(g, 1100) for g in range(7)] + [segment(10 + g, 300) for g in range(4)]
+    assert choose_merges(records, 131_072) == [tuple(range(11))]
 
 
 def test_deleted_passages_do_not_count() -> None:

@@ -5,14 +5,22 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import pytest
 
-from datastore.errors import DataLoss, NotFound
+from datastore.build import build
+from datastore.config import BuildConfig
+from datastore.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound
+from datastore.keeping.addition import add
+from datastore.keeping.compaction import compact
 from datastore.keeping.deletion import delete
 from datastore.repairing.repair import repair
-from datastore.store.manifest import read_manifest
+from datastore.snapshots.snapshot import restore, snapshot
+from datastore.store import checksums
+from datastore.store.manifest import encode_manifest, read_manifest
 from datastore.verify import verify
 from retriever.api import Mode, SearchRequest
 from retriever.client import open_store
@@ -184,6 +192,137 @@ def test_the_manifest_is_taken_from_its_copy(flat_store: Path) -> None:
     repair(flat_store)
     assert copy.read_bytes() == right
     assert verify(flat_store).problems == ()
+
+
+@pytest.fixture
+def snapshot_before(flat_store: Path, tmp_path: Path) -> Path:
+    """Copied, not linked: an earlier generation, with deletions."""
+    delete(flat_store, document_ids=["d14", "d50"])
+    return Path(shutil.copytree(flat_store, tmp_path / "snapshot"))
+
+
+def test_what_a_snapshot_has_is_taken_from_it(flat_store: Path, snapshot_before: Path) -> None:
+    delete(flat_store, document_ids=["d1"])
+    before = answers(flat_store)
+    (table,) = (flat_store / SEGMENT / "passages").glob("*.sst")
+    flip(table, 200)
+    bits = flat_store / "deletions" / "00000001-000001-00000002.bits"
+    cut(bits)
+    names = {path.relative_to(flat_store).as_posix() for path in (table, bits)}
+    assert len(repair(flat_store).unrepaired) == 1
+    for dry in (True, False):
+        done = repair(flat_store, source=str(snapshot_before), dry_run=dry)
+        assert {action.path for action in done.actions} == names
+        assert (done.generation, done.unrepaired, done.lost_documents) == (3, (), ())
+    assert answers(flat_store) == before
+    with pytest.raises(NotFound, match="no snapshot"):
+        repair(flat_store, source=str(snapshot_before / "nowhere"))
+
+
+def test_what_a_snapshot_far_away_has_is_taken_if_it_is_whole(flat_store: Path) -> None:
+    before = answers(flat_store)
+    snapshot(flat_store, "memory://taken")
+    files = fsspec.filesystem("memory")
+    for name in ("vectors.f16", "columns.arrow"):
+        flip(flat_store / SEGMENT / name)
+    files.pipe_file(f"/taken/{SEGMENT}/columns.arrow", (flat_store / SEGMENT / "columns.arrow").read_bytes())
+    done = repair(flat_store, source="memory://taken")
+    files.rm("/taken", recursive=True)
+    assert [(action.path.rpartition("/")[2], action.what) for action in done.actions] == [
+        ("vectors.f16", "taken from memory://taken"),
+        ("columns.arrow", "made anew from the passages"),
+    ]
+    assert done.unrepaired == ()
+    assert answers(flat_store) == before
+
+
+def test_what_is_damaged_in_the_snapshot_too_stays(flat_store: Path, snapshot_before: Path) -> None:
+    for store in (flat_store, snapshot_before):
+        flip(store / "deletions" / "00000001-000001-00000002.bits")
+    assert repair(flat_store, source=str(snapshot_before)).unrepaired
+    assert repair(flat_store, source=snapshot_before.as_uri(), dry_run=True).unrepaired
+
+
+def test_deleted_documents_are_brought_back_only_when_told(
+    flat_store: Path, tmp_path: Path, write_documents: Callable[..., Path]
+) -> None:
+    add(flat_store, [str(write_documents(tmp_path / "new.jsonl", 15))], replace_known=True)  # d0 to d14
+    before = read_manifest(flat_store)
+    delete(flat_store, document_ids=["d5", "d20"])
+    remove(next((flat_store / "deletions").glob("00000001-000001-*")))  # has d14, replaced, and d20
+    remove(next((flat_store / "deletions").glob("00000002-000000-*")))  # has d5
+    flip(flat_store / SEGMENT / "columns.arrow")
+    dry = repair(flat_store, bring_back=True, dry_run=True)
+    done = repair(flat_store, bring_back=True)
+    assert dry.actions == done.actions
+    assert done.unrepaired == ()
+    assert [action.what.partition(";")[0] for action in done.actions][:2] == [
+        "let go: 1 deleted documents of 00000002-000000 are back",
+        "let go: 1 deleted documents of 00000001-000001 are back",
+    ]
+    assert verify(flat_store).problems == ()
+    assert read_manifest(flat_store).documents == before.documents == 60
+    assert read_manifest(flat_store).passages == before.passages
+
+
+def test_another_datastores_manifest_costs_nothing(flat_store: Path, ivf_store: Path) -> None:
+    before = answers(flat_store)
+    right = (flat_store / "manifest.json").read_bytes()
+    shutil.copyfile(ivf_store / "manifest.json", flat_store / "manifest.json")
+    with pytest.raises(DataLoss):
+        delete(flat_store, document_ids=["d1"])
+    for generation in (1, 5):
+        manifest = replace(read_manifest(ivf_store), generation=generation)
+        (flat_store / "manifest.json").write_bytes(encode_manifest(manifest))
+        with pytest.raises(DataLoss):
+            compact(flat_store)  # which would have swept all that the manifest does not name
+        assert verify(flat_store).problems
+        assert repair(flat_store).unrepaired == ()
+        assert (flat_store / "manifest.json").read_bytes() == right
+        assert [path.name for path in (flat_store / "generations").iterdir()] == ["00000001.json"]
+    assert answers(flat_store) == before
+
+
+def test_a_datastore_that_has_lost_its_manifest_is_not_written_over(
+    flat_store: Path, ivf_store: Path, tmp_path: Path, config: Callable[..., BuildConfig]
+) -> None:
+    before = answers(flat_store)
+    remove(flat_store / "manifest.json")
+    (tmp_path / "more.txt").write_text("something")
+    with pytest.raises(AlreadyExists, match=r"has lost its manifest\.json"):
+        build([str(tmp_path / "more.txt")], flat_store, config())
+    snapshot(ivf_store, str(tmp_path / "other"))
+    with pytest.raises(AlreadyExists, match=r"has lost its manifest\.json"):
+        restore(str(tmp_path / "other"), flat_store)
+    with pytest.raises(NotFound, match="pergamon repair"):
+        answers(flat_store)
+    assert repair(flat_store).unrepaired == ()
+    assert answers(flat_store) == before
+
+
+def test_an_old_manifest_that_was_put_back_costs_nothing(flat_store: Path) -> None:
+    old = (flat_store / "manifest.json").read_bytes()
+    delete(flat_store, document_ids=["d14"])
+    compact(flat_store)
+    right, before = (flat_store / "manifest.json").read_bytes(), answers(flat_store)
+    (flat_store / "manifest.json").write_bytes(old)
+    with pytest.raises(DataLoss):
+        delete(flat_store, document_ids=["d1"])
+    assert repair(flat_store).unrepaired == ()
+    assert (flat_store / "manifest.json").read_bytes() == right
+    assert answers(flat_store) == before
+
+
+def test_what_may_not_be_read_is_not_taken_for_damaged(flat_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(checksums, "hash_file", denied)
+    with pytest.raises(FailedPrecondition, match="may not be read"):
+        repair(flat_store, drop_damaged=True)
+    assert "may not be read" in verify(flat_store).problems[0]
+    monkeypatch.undo()
+    assert (read_manifest(flat_store).generation, verify(flat_store).problems) == (1, ())
 
 
 def test_leftovers_and_the_lock(flat_store: Path) -> None:

@@ -279,6 +279,22 @@ def test_a_url_where_a_folder_is_wanted_makes_no_folder_of_that_name(
     assert not (tmp_path / "s3:").exists()
 
 
+def test_what_is_newer_is_not_replaced(flat_store: Path, tmp_path: Path) -> None:
+    copy = str(tmp_path / "copy")
+    snapshot(flat_store, copy)
+    delete(tmp_path / "copy", document_ids=["d1"])  # somebody works with the snapshot
+    with pytest.raises(AlreadyExists, match=r"holds generation 2 .* is at generation 1"):
+        snapshot(flat_store, copy)
+    delete(flat_store, document_ids=["d2"])
+    with pytest.raises(AlreadyExists, match="holds another generation 2"):
+        snapshot(flat_store, copy)
+    assert read_manifest(tmp_path / "copy").documents == 59
+    delete(flat_store, document_ids=["d3"])
+    snapshot(flat_store, copy)
+    snapshot(flat_store, copy)
+    assert verify(tmp_path / "copy").problems == ()
+
+
 def test_a_store_from_before_generations_were_kept(flat_store: Path, tmp_path: Path) -> None:
     shutil.rmtree(flat_store / "generations")
     snapshot(flat_store, str(tmp_path / "copy"))

@@ -26,6 +26,8 @@ class Content:
     """Checksums of those whose bytes depend on the input alone."""
     answers: list[list[tuple[str, int, float]]]
     rejects: str
+    counted: tuple[dict[str, int], dict[str, int]]
+    """Rejects by reason, and masked places by kind."""
 
 
 def read_content(store: Path) -> Content:
@@ -57,8 +59,9 @@ def read_content(store: Path) -> Content:
         {
             file.path: file.xxh3_128
             for file in manifest.files()
-            if file.path.endswith((".f16", ".arrow", ".faiss", ".lists", ".npz"))
+            if file.path.endswith((".f16", ".arrow", ".faiss", ".lists", ".npz", ".keys"))
         },
         answers,
         (store / rejects.path).read_text() if rejects else "",
+        (manifest.rejects.by_reason, manifest.masked),
     )

@@ -36,7 +36,15 @@ def test_one_task_holds_what_many_do(
     alone = read_content(tmp_path / "store")
     assert alone.passages == undisturbed.passages
     assert alone.rejects == undisturbed.rejects
-    assert len(alone.rejects.splitlines()) == 15 + 15
+    assert len(alone.rejects.splitlines()) == 15 + 15 + 10
+    assert (
+        alone.counted
+        == undisturbed.counted
+        == (
+            {"duplicate id": 15, "near duplicate": 10, "not JSON": 15},
+            {"email": 5},
+        )
+    )
     tasks = {name.split("-")[1] for name in undisturbed.segments}
     assert len(tasks) > 5
     assert alone.segments == [f"00000001-{i:06d}" for i in range(len(alone.segments))]
