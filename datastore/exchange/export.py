@@ -16,7 +16,7 @@ from datastore.errors import AlreadyExists, InvalidArgument
 from datastore.store.durable import fsync_path
 from datastore.store.manifest import Manifest
 from datastore.store.reader import Segment, StoreReader
-from datastore.store.refusals import storage_errors
+from datastore.store.refusals import refuse_url, storage_errors
 
 VectorType = Literal["float32", "float16", "none"]
 METADATA = b"pergamon"
@@ -63,6 +63,7 @@ def export(
             mend="pass one of those",
             field="vectors",
         )
+    refuse_url(folder, "out")
     if folder.resolve().is_relative_to(store.resolve()):
         raise InvalidArgument(f"{folder} lies in the store {store}", mend="choose a folder outside of it", field="out")
     with closing(StoreReader(store)) as reader, storage_errors(folder), _unfinished(folder) as written:

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from datastore.errors import InvalidArgument, PergamonError, ResourceExhausted
+
+_URL = re.compile(r"[a-z][a-z0-9+.]+:/")
+
+
+def refuse_url(folder: Path, field: str) -> None:
+    """Raise InvalidArgument of a path that was meant for a URL: it would be a folder with that name."""
+    if _URL.match(folder.as_posix()):
+        raise InvalidArgument(
+            f"{folder} looks like a URL; wanted a folder of this machine",
+            mend="write into a folder, and copy it there; a datastore goes there by pergamon snapshot",
+            field=field,
+        )
 
 
 @contextmanager
