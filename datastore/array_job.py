@@ -17,9 +17,9 @@ from datastore.build import begin, complete, decided_input, ensure_trained, prep
 from datastore.config import BuildConfig
 from datastore.devices import AUTO, DeviceChoice
 from datastore.encoders.registry import Encoder
-from datastore.errors import FailedPrecondition, NotFound, Unavailable
+from datastore.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
 from datastore.store.lock import write_lock
-from datastore.store.manifest import Manifest
+from datastore.store.manifest import MANIFEST_NAME, Manifest
 from datastore.store.refusals import storage_errors
 from datastore.tasks.decide import read_decided
 from datastore.tasks.executors import HERE, Execution, open_executor
@@ -90,6 +90,7 @@ def publish_build(
 
     Raises:
         NotFound: none was begun there.
+        AlreadyExists: it has been published.
         FailedPrecondition: its input is named relative to another folder than this one.
         Unavailable: some of its shares are being worked on.
         And what `datastore.build.build` raises.
@@ -98,6 +99,8 @@ def publish_build(
     workspace = Workspace(store)
     with storage_errors(store):
         plan = load_plan(workspace)
+        if plan is None and (store / MANIFEST_NAME).exists():
+            raise AlreadyExists(f"{store} has been published", mend=f"see what it holds: pergamon info {store}")
         if plan is None:
             raise NotFound(
                 f"{store} holds no build to publish",

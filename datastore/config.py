@@ -186,8 +186,8 @@ def _refusal(error: ErrorDetails, path: Path | None) -> InvalidArgument:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "unexpected_keyword_argument":
         problem = f"there is no setting {where}"
-        close = difflib.get_close_matches(where, _setting_names(BuildConfig), 1)
-        mend = f"write {close[0]}" if close else f"leave out {where}"
+        meant = _meant(where)
+        mend = f"write {meant}" if meant else f"leave out {where}"
     elif error["type"] == "value_error":  # our own words, of settings that do not go together
         problem = str(error["ctx"]["error"])
         mend = f"correct {where}"
@@ -195,6 +195,17 @@ def _refusal(error: ErrorDetails, path: Path | None) -> InvalidArgument:
         problem = f"{where or 'the config'} is {error['input']!r}: {error['msg']}"
         mend = f"correct {where or 'it'}"
     return InvalidArgument(problem, mend=f"{mend} in {path or 'the options'}", field=where)
+
+
+def _meant(where: str) -> str | None:
+    """The setting that one of no such name was most likely to be: in another table, or spelt otherwise in this one."""
+    table, _, key = where.rpartition(".")
+    names = [name.rpartition(".") for name in _setting_names(BuildConfig)]
+    elsewhere = [".".join((at, name)) for at, _, name in names if name == key and at]
+    if elsewhere:
+        return elsewhere[0]
+    close = difflib.get_close_matches(key, [name for at, _, name in names if at == table], 1)
+    return ".".join(filter(None, (table, *close))) if close else None
 
 
 def _setting_names(kind: Any, prefix: str = "") -> Iterator[str]:
@@ -209,7 +220,9 @@ def _setting_names(kind: Any, prefix: str = "") -> Iterator[str]:
 def _merge(tree: dict[str, Any], options: Mapping[str, Any]) -> None:
     """Put the options that are given over what is there, table by table."""
     for key, value in options.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and not value:  # an empty table, as in a file: its defaults
+            tree.setdefault(key, {})
+        elif isinstance(value, Mapping):
             existing = tree.get(key, {})
             if isinstance(existing, dict):  # what is no table is refused with the rest
                 _merge(existing, value)

@@ -222,7 +222,9 @@ class Bm25Index:
                 self._total_terms = int(self._reader.getSumTotalTermFreq(_TEXT))
                 self._hits = HitReader()
                 # The index never changes, and to ask it costs a crossing of the bridge and a look-up in every segment.
-                self._document_frequency = functools.lru_cache(_KEPT_FREQUENCIES)(self._read_document_frequency)
+                self._document_frequency = functools.lru_cache(_KEPT_FREQUENCIES)(
+                    functools.partial(_read_document_frequency, self._reader)
+                )
                 self._closed = False
 
     @property
@@ -322,8 +324,9 @@ class Bm25Index:
         frequencies = {term: self._document_frequency(term) for term in dict.fromkeys(terms)}
         return Bm25Statistics(self._document_count, self._total_terms, frequencies)
 
-    def _read_document_frequency(self, term: str) -> int:
-        return int(self._reader.docFreq(lucene("index.Term")(_TEXT, term)))
+
+def _read_document_frequency(reader: Any, term: str) -> int:
+    return int(reader.docFreq(lucene("index.Term")(_TEXT, term)))
 
 
 def _check_total(passages: int) -> None:

@@ -14,7 +14,7 @@ Documents that are there already, those of the datastore that is added to, stay 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -89,7 +89,7 @@ def find_duplicate_texts(
     folders: Sequence[Path],
     settings: DuplicateSettings,
     work: Path,
-    excluded: Sequence[NDArray[np.bool_]] | None = None,
+    excluded: Iterable[NDArray[np.bool_]] = (),
     earlier: Earlier | None = None,
 ) -> Iterator[Duplicates]:
     """For each task, in order: what to leave out. Each is good until the next is taken.
@@ -103,7 +103,7 @@ def find_duplicate_texts(
     work.mkdir(parents=True, exist_ok=True)
     search = _Search(folders, settings, work, earlier)
     try:
-        for task, rows in enumerate(excluded or ()):
+        for task, rows in enumerate(excluded):
             search.state[search.starts[task] : search.starts[task + 1]][rows] = _OUT
         if settings.exact and search.total:
             search.join_exact_earlier()

@@ -115,4 +115,8 @@ class Columns:
         return np.flatnonzero(self._chunk_indexes == 0)
 
     def close(self) -> None:
+        # Arrays handed out may still view the map; it goes with the last of them.
+        self.table = self.table.schema.empty_table()
+        self._offsets, self._text = np.zeros(1, np.int64), memoryview(b"")
+        self._chunk_indexes = np.empty(0, np.int32)
         self._source.close()

@@ -60,7 +60,7 @@ def decide(workspace: Workspace, tasks: int, rejects: Rejects, duplicates: Dupli
             [folder.signatures for folder in folders],
             duplicates,
             workspace.duplicates,
-            [_left_out(folder, scan) for folder, scan in zip(folders, scans, strict=True)],
+            (_left_out(folder, scan) for folder, scan in zip(folders, scans, strict=True)),
         )
     documents = 0
     masked: Counter[str] = Counter()

@@ -184,9 +184,9 @@ def build(
             },
             "clean": {
                 "language": {"keep": keep_language or None},
-                "duplicates": {"exact": True, "near": deduplicate is Deduplicate.NEAR} if deduplicate else {},
+                "duplicates": {"exact": True, "near": deduplicate is Deduplicate.NEAR} if deduplicate else None,
                 "contamination": {"questions": decontaminate or None},
-                "personal": {"mask": get_args(PersonalKind)} if mask_personal else {},
+                "personal": {"mask": get_args(PersonalKind)} if mask_personal else None,
             },
         },
     )

@@ -272,6 +272,7 @@ def test_settings_that_cannot_be(
         (b"[chunk]\nwords = 'many'", "chunk.words is 'many'"),
         (b"chunk = 3", "chunk is 3"),
         (b"[clean.langauge]", "there is no setting clean.langauge; write clean.language in "),
+        (b"task_bytes = 3", "there is no setting task_bytes; write input.task_bytes in "),
         (b"[chunk]\nzzz = 1", "there is no setting chunk.zzz; leave out chunk.zzz in "),
         (
             b"[chunk]\noverlap = 200",

@@ -181,7 +181,7 @@ def test_settings_that_are_none_are_named(tmp_path: Path, toml: str, where: str)
 
 def test_options_are_put_over_tables(tmp_path: Path) -> None:
     (tmp_path / "build.toml").write_text("[clean.language]\nmin_confidence = 0.5\n[clean.gopher]\n")
-    options = {"clean": {"language": {"keep": ["de"]}, "duplicates": {"exact": True}, "personal": {}}}
+    options = {"clean": {"language": {"keep": ["de"]}, "duplicates": {"exact": True}, "personal": None}}
     clean = load_config(tmp_path / "build.toml", options).clean
     assert clean.language is not None
     assert (clean.language.keep, clean.language.min_confidence) == (("de",), 0.5)
@@ -194,3 +194,11 @@ def test_a_manifest_without_cleaning_still_opens(flat_store: Path) -> None:
     manifest: Manifest = read_manifest(flat_store)
     assert manifest.config.clean.duplicates is None
     assert manifest.masked == {}
+
+
+def test_an_empty_table_has_its_defaults_and_none_is_not_given() -> None:
+    clean = load_config(None, {"clean": {"personal": {}, "gopher": None, "language": {"keep": None}}}).clean
+    assert clean.personal is not None
+    assert "email" in clean.personal.mask
+    assert clean.gopher is None
+    assert clean.language is None

@@ -39,7 +39,7 @@ def found(
     out = (
         [np.isin(np.arange(len(documents)), rows) for documents, rows in zip(tasks, excluded, strict=True)]
         if excluded
-        else None
+        else ()
     )
     searched = find_duplicate_texts(folders, settings, folder / "work", out)
     return [list(map(of_task.duplicate, of_task.rows.tolist())) for of_task in searched]

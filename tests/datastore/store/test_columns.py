@@ -123,3 +123,13 @@ def test_another_table(tmp_path: Path) -> None:
         writer.write_table(table)
     with pytest.raises(DataLoss, match="chunk_index"):
         Columns(tmp_path / "c", 1)
+
+
+def test_a_closed_file_is_let_go_of_though_the_object_is_kept(tmp_path: Path) -> None:
+    columns = write(tmp_path / "columns.arrow", [passage(row) for row in range(4)])
+    assert columns.names(np.array([1])) == [PassageName("d0", 1)]
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        assert str(tmp_path) in maps.read_text()
+        columns.close()
+        assert str(tmp_path) not in maps.read_text()

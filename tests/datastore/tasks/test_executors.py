@@ -12,7 +12,7 @@ import pytest
 from datastore.array_job import build_share, publish_build
 from datastore.build import build
 from datastore.config import BuildConfig, ChunkConfig, InputConfig
-from datastore.errors import FailedPrecondition, InvalidArgument, NotFound
+from datastore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from datastore.store.lock import write_lock
 from datastore.tasks.executors import Execution
 from datastore.tasks.stages import Stage
@@ -71,8 +71,10 @@ def test_an_array_job(tmp_path: Path, corpus: list[str], in_tasks: BuildConfig, 
         build_share(corpus, store, replace(in_tasks, chunk=ChunkConfig(words=9)), (1, 2))
     publish_build(store)
     assert read_content(store) == undisturbed
-    with pytest.raises(NotFound, match="no build to publish"):
+    with pytest.raises(AlreadyExists, match="has been published"):
         publish_build(store)
+    with pytest.raises(NotFound, match="no build to publish"):
+        publish_build(tmp_path / "another")
 
 
 def test_an_array_job_all_at_once(
