@@ -130,6 +130,7 @@ def files() -> dict[str, bytes]:
         "a.pdf": pdf(),
         "a.warc": b"".join(warc_records()),
         "a.warc.gz": b"".join(gzip.compress(record, mtime=0) for record in warc_records()),
+        "a.warc.zst": b"".join(zstandard.compress(record) for record in warc_records()),
         "a.parquet": parquet(),
         "a.arrow": arrow(),
         "b.arrow": arrow(stream=False),

@@ -31,7 +31,7 @@ from datastore.store.manifest import (
     publish,
     utc_now,
 )
-from datastore.store.refusals import storage_errors
+from datastore.store.refusals import refuse_url, storage_errors
 from datastore.store.segment import SEGMENTS_FOLDER
 from datastore.tasks.decide import Decided, decide, read_decided
 from datastore.tasks.executors import HERE, Execution, Executor, open_executor
@@ -103,6 +103,7 @@ def prepare(
     inputs: Sequence[str], store: Path, config: BuildConfig, encoder: Encoder | None, device: DeviceChoice
 ) -> tuple[Encoder, BuildPlan]:
     """Check all that can be before anything is made."""
+    refuse_url(store, "store")
     _refuse_store_in_input(inputs, store)
     check_analyzer(config.bm25.analyzer)
     check_device(device)

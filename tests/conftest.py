@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from datastore.build import build
 from datastore.config import load_config
+from tests.s3_service import running
 
 BuildStore = Callable[..., Path]
 
@@ -48,3 +49,15 @@ def cacm_store(collection: Callable[[str], Path], build_store: BuildStore) -> Pa
 @pytest.fixture(scope="session")
 def scifact_store(collection: Callable[[str], Path], build_store: BuildStore) -> Path:
     return build_store(collection("scifact"), chunk={"words": 0})
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of an S3-compatible service on loopback, which s3:// means meanwhile, and of its empty buckets."""
+    root = tmp_path_factory.mktemp("s3")
+    for bucket in ("corpora", "guarded", "snapshots"):
+        (root / bucket).mkdir()
+    with running(root) as settings, pytest.MonkeyPatch.context() as environment:
+        for name, value in settings.items():
+            environment.setenv(name, value)
+        yield root

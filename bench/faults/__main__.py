@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from bench.faults import report
 from bench.faults.flips import Flip, Probe, flip_everywhere
@@ -64,7 +65,12 @@ def _flips(folder: Path, kind: str) -> list[Flip]:
     folder.mkdir()
     (folder / "items.jsonl").write_text("".join(record(number, 1) for number in range(600)) + "no JSON\n")
     index = {"kind": kind, **_INDEXES[kind]}
-    config = load_config(None, {"encoder": {"name": "hashing"}, "index": index, "segment": {"passages": 300}})
+    sections: dict[str, dict[str, Any]] = {
+        "encoder": {"name": "hashing"},
+        "segment": {"passages": 300},
+        "clean": {"duplicates": {"exact": True}},
+    }
+    config = load_config(None, {**sections, "index": index})
     build([str(folder / "items.jsonl")], folder / "store", config)
     delete(folder / "store", document_ids=["d3", "d400"])
     probe = Probe((f"{COMMON} document7", "cedar fjord"), (PassageName("d5", 0), PassageName("d599", 0)), "year > 1950")

@@ -24,6 +24,7 @@ input.task_bytes = 14000
 segment.passages = 80
 index.kind = "{kind}"
 {lists}index.tune_queries = 20
+clean.duplicates.near = false
 """
 """Three tasks, of two segments each."""
 

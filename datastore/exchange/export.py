@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,12 +16,14 @@ from datastore.errors import AlreadyExists, InvalidArgument
 from datastore.store.durable import fsync_path
 from datastore.store.manifest import Manifest
 from datastore.store.reader import Segment, StoreReader
-from datastore.store.refusals import storage_errors
+from datastore.store.refusals import refuse_url, storage_errors
 
 VectorType = Literal["float32", "float16", "none"]
 METADATA = b"pergamon"
 """Key of the file's metadata: a JSON object with datastore_id, generation, metric and encoder."""
 _BATCH = 4096
+_UNFINISHED = ".tmp"
+_OURS = re.compile(r"\d{8}(-\d{6})+\.parquet(\.tmp)?")
 
 OnProgress = Callable[[int, int], None]
 
@@ -46,7 +49,8 @@ def export(
 
     Columns: document_id, chunk_index, title, text, source, start, end, attributes (a JSON object, as text), and vector,
     a list of fixed size. float32 is read everywhere and holds the stored float16 exactly; float16 takes half of it.
-    Memory does not grow with the datastore.
+    Memory does not grow with the datastore. Files get their names when all of them are whole: an export that fails
+    leaves none, and what one that was killed leaves is written anew.
 
     Raises:
         AlreadyExists: the folder is not empty.
@@ -59,42 +63,58 @@ def export(
             mend="pass one of those",
             field="vectors",
         )
+    refuse_url(folder, "out")
     if folder.resolve().is_relative_to(store.resolve()):
         raise InvalidArgument(f"{folder} lies in the store {store}", mend="choose a folder outside of it", field="out")
-    if folder.exists() and any(folder.iterdir()):
-        raise AlreadyExists(f"{folder} is not empty", mend="export into a new folder", field="out")
-    with closing(StoreReader(store)) as reader, storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        files, done = [], 0
+    with closing(StoreReader(store)) as reader, storage_errors(folder), _unfinished(folder) as written:
+        done = 0
         for segment in reader.segments:
-            path = folder / f"{segment.segment_id}.parquet"
-            for count in _write(path, segment, reader.manifest, vectors):
-                done += count
-                on_progress(done, reader.manifest.passages)
-            if path.exists():
-                files.append(path)
+            if len(segment.live.rows):
+                written.append(folder / f"{segment.segment_id}.parquet{_UNFINISHED}")
+                for count in _write(written[-1], segment, reader.manifest, vectors):
+                    done += count
+                    on_progress(done, reader.manifest.passages)
+        files = [path.with_suffix("") for path in written]
+        for path, file in zip(written, files, strict=True):
+            path.replace(file)
         fsync_path(folder)
     return ExportReport(
         reader.manifest.generation, done, tuple(path.name for path in files), sum(path.stat().st_size for path in files)
     )
 
 
+@contextmanager
+def _unfinished(folder: Path) -> Iterator[list[Path]]:
+    """A folder for an export, and its files so far, which go where it fails."""
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    interrupted = all(_OURS.fullmatch(name) for name in names) and any(name.endswith(_UNFINISHED) for name in names)
+    if names and not interrupted:
+        raise AlreadyExists(f"{folder} is not empty", mend="export into a new folder", field="out")
+    for name in names:
+        (folder / name).unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    try:
+        yield written
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+            path.with_suffix("").unlink(missing_ok=True)
+        raise
+
+
 def _write(path: Path, segment: Segment, manifest: Manifest, vectors: VectorType) -> Iterator[int]:
-    """Yields the rows of each batch written. A file that is there is whole."""
+    """Yields the rows of each batch written; then the file is on the device."""
     import pyarrow.parquet as pq
 
     rows = segment.live.rows
-    if not len(rows):
-        return
     schema = _schema(manifest, vectors)
-    temporary = path.with_name(path.name + ".tmp")
-    with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for start in range(0, len(rows), _BATCH):
             batch = rows[start : start + _BATCH]
             writer.write_table(_table(segment, batch, schema))
             yield len(batch)
-    fsync_path(temporary)
-    temporary.replace(path)
+    fsync_path(path)
 
 
 def _schema(manifest: Manifest, vectors: VectorType) -> Any:

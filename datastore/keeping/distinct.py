@@ -60,6 +60,6 @@ def leave_out_duplicates(
             signatures.add(found.document)
             spool.add(found)
         signatures.finish()
-    (same,) = find_duplicate_texts([task.signatures], settings, workspace.duplicates, earlier=earlier())
-    leave_out(task, spool.documents, same, rejects)
+    for same in find_duplicate_texts([task.signatures], settings, workspace.duplicates, earlier=earlier()):
+        leave_out(task, spool.documents, same, rejects)
     return Distinct(task, kept_documents(task, spool.documents))

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from datastore.errors import DataLoss, InvalidArgument, ResourceExhausted, Unavailable
-from datastore.sources.places import file_system
-from datastore.store.checksums import FileRecord, check_file, hash_file, is_whole
+from datastore.errors import DataLoss, Unavailable
+from datastore.sources.places import file_system, has_folders
+from datastore.sources.remote_errors import told
+from datastore.store.checksums import FileRecord, check_file, hash_file, hash_stream, is_whole
 from datastore.store.durable import fsync_path, replace_file
 
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES)
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_COPIED_BYTES = 1 << 20
 
 
 class Place(Protocol):
@@ -34,7 +35,7 @@ class Place(Protocol):
         """Whether the file is there, whole.
 
         Args:
-            listed: a manifest there says so: then only its size is looked at.
+            listed: a manifest there says so: then its size may be all that is looked at.
         """
         ...
 
@@ -129,10 +130,16 @@ def _check_copy(path: Path, record: FileRecord) -> None:
 
 
 class Remote:
-    """A folder that fsspec reaches, as `s3://bucket/path`; an object is put whole or not at all."""
+    """A folder that fsspec reaches, as `s3://bucket/path`.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        check: read back what was sent, and what was there before, and compare checksums; else sizes alone.
+    """
+
+    def __init__(self, url: str, *, check: bool = False) -> None:
         self._url = url.rstrip("/")
+        self._check = check
+        self._has_folders = has_folders(self._url)
         self._files: Any
         self._files, self._root = file_system(self._url)
 
@@ -159,7 +166,7 @@ class Remote:
             return False
         with _remote_errors(self._url):
             try:
-                return int(self._files.size(self._at(record.path))) == record.bytes
+                return self._is_there(record)
             except FileNotFoundError:
                 return False
 
@@ -167,16 +174,30 @@ class Remote:
         check_file(store, record)
         target = self._at(record.path)
         with _remote_errors(self._url):
-            self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
-            self._files.put_file(str(store / record.path), target)
+            self._make_folder(target)
+            with (store / record.path).open("rb") as own, self._files.open(target, "wb") as theirs:
+                shutil.copyfileobj(own, theirs, _COPIED_BYTES)
             self._files.invalidate_cache()
-            size = int(self._files.size(target))
-        if size != record.bytes:
-            raise DataLoss(
-                f"{self._url}/{record.path} has {size} bytes after it was put; wanted {record.bytes}",
-                mend="check the service, then run this again",
-            )
+            if not self._is_there(record):
+                raise DataLoss(
+                    f"{self._url}/{record.path} is not what was sent: "
+                    f"wanted {record.bytes} bytes{f' with the checksum {record.xxh3_128}' if self._check else ''}",
+                    mend="check the service, then run this again",
+                )
         return False
+
+    def _is_there(self, record: FileRecord) -> bool:
+        """Whether the object has the file's size, and, where that is asked for, its bytes. Raises FileNotFoundError."""
+        if int(self._files.size(self._at(record.path))) != record.bytes:
+            return False
+        if not self._check:
+            return True
+        with self._files.open(self._at(record.path), "rb") as theirs:
+            return hash_stream(theirs) == record.xxh3_128
+
+    def _make_folder(self, target: str) -> None:
+        if self._has_folders:
+            self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
 
     def give(self, store: Path, record: FileRecord) -> None:
         target = store / record.path
@@ -197,8 +218,9 @@ class Remote:
 
     def publish(self, path: str, data: bytes) -> None:
         with _remote_errors(self._url):
-            self._files.makedirs(self._at(path).rpartition("/")[0], exist_ok=True)
-            self._files.pipe_file(self._at(path), data)
+            self._make_folder(self._at(path))
+            with self._files.open(self._at(path), "wb") as theirs:
+                theirs.write(data)
 
     def remove(self, path: str) -> None:
         with _remote_errors(self._url):
@@ -206,6 +228,10 @@ class Remote:
                 self._files.rm_file(self._at(path))
             except FileNotFoundError:
                 return
+            except OSError:  # Arrow then makes an empty object for the folder, which some services do not take
+                self._files.invalidate_cache()
+                if self._files.exists(self._at(path)):
+                    raise
 
 
 @contextmanager
@@ -215,19 +241,18 @@ def _remote_errors(url: str) -> Iterator[None]:
         yield
     except (DataLoss, FileNotFoundError):
         raise
-    except PermissionError as error:
-        raise InvalidArgument(
-            f"{url} may not be accessed: {error}", mend="check the credentials in the environment", field="target"
-        ) from None
-    except OSError as error:
-        if error.errno in _FULL:
-            raise ResourceExhausted(f"no space left at {url}: {error}", mend="free some space, run it again") from None
-        raise Unavailable(f"{url} cannot be reached: {error}", mend="check the service and the network") from None
+    except Exception as error:  # each file system has errors of its own
+        problem = told(url, error, "target")
+        if problem is None and not isinstance(error, OSError):
+            raise
+        raise problem or Unavailable(
+            f"{url} cannot be reached: {error}", mend="check the service and the network"
+        ) from error
 
 
-def open_place(target: str) -> Place:
-    """A path, `file://…`, or any other URL of fsspec's."""
+def open_place(target: str, *, check: bool = False) -> Place:
+    """A path, `file://…`, or any other URL of fsspec's. Folders are always checked by what they hold."""
     scheme, separator, rest = target.partition("://")
     if not separator:
         return Folder(Path(target))
-    return Folder(Path(rest)) if scheme == "file" else Remote(target)
+    return Folder(Path(rest)) if scheme == "file" else Remote(target, check=check)

@@ -27,7 +27,7 @@ from datastore.store.manifest import (
     generation_path,
     keep_copy,
 )
-from datastore.store.refusals import storage_errors
+from datastore.store.refusals import refuse_url, storage_errors
 from datastore.store.segment import SEGMENTS_FOLDER
 
 _OURS = re.compile(
@@ -52,7 +52,9 @@ class SnapshotReport:
     files_linked: int
 
 
-def snapshot(store: Path, target: str, on_progress: OnProgress = lambda done, total: None) -> SnapshotReport:
+def snapshot(
+    store: Path, target: str, on_progress: OnProgress = lambda done, total: None, *, check: bool = False
+) -> SnapshotReport:
     """Put the store's current generation at `target`, a folder or a URL of fsspec's.
 
     The generation is held meanwhile: readers and writers go on. Every file that is sent is compared with its checksum,
@@ -60,6 +62,8 @@ def snapshot(store: Path, target: str, on_progress: OnProgress = lambda done, to
 
     Args:
         on_progress: told the bytes done and the bytes in all.
+        check: read back every file of the snapshot, those that were there before too, and send anew what is not what
+            was recorded. Without it a URL is trusted with what it was given, as long as sizes agree; folders never are.
 
     Raises:
         AlreadyExists: the target holds another datastore's snapshot, a newer generation of this one, or files that are
@@ -67,7 +71,7 @@ def snapshot(store: Path, target: str, on_progress: OnProgress = lambda done, to
         DataLoss: a file of the store is not what was written.
         Unavailable, ResourceExhausted, FailedPrecondition, InvalidArgument: the target cannot be written.
     """
-    place = open_place(target)
+    place = open_place(target, check=check)
     if isinstance(place, Folder) and place.lies_in(store):
         raise InvalidArgument(
             f"{target} lies in the store {store}", mend="choose a place outside of it", field="target"
@@ -108,6 +112,7 @@ def restore(target: str, store: Path, on_progress: OnProgress = lambda done, tot
         DataLoss: the snapshot is not what was made.
         Unavailable, ResourceExhausted, InvalidArgument: a place cannot be read or written.
     """
+    refuse_url(store, "store")
     place = open_place(target)
     manifest, data = _snapshot_at(place, target)
     if manifest is None:

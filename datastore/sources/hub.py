@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from datastore.config import InputConfig
-from datastore.errors import InvalidArgument, NotFound
+from datastore.errors import InvalidArgument, NotFound, PergamonError, Unavailable
 from datastore.sources.found import Found, Piece, whole
 from datastore.sources.rejects import Rejects
+from datastore.sources.remote_errors import told
 from datastore.sources.tables import read_rows, require_column
 
 PREFIX = "hf:"
+_REACHED_SECONDS = 5
 _NAME = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?(?:@([\w.-]+))?")
 
 
@@ -56,10 +58,27 @@ class HubDataset:
 def _open(name: HubName, value: str) -> Any:
     import datasets
 
+    _reach_hub(value)
     try:
         return datasets.load_dataset(name.name, name.config, split=name.split, streaming=True)
     except Exception as error:  # the hub's libraries have many, and so has what they call
         raise _not_loaded(value, error) from error
+
+
+def _reach_hub(value: str) -> None:
+    """One short look: the hub's own library tries for half a minute before it gives up. Offline, its cache may do."""
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_REACHED_SECONDS)
+    except Exception as error:  # a class of each HTTP library
+        raise Unavailable(
+            f"the hub cannot be reached for {value!r}: {error or type(error).__name__}",
+            mend="check the network, and HF_ENDPOINT; a downloaded dataset can be given as a folder",
+            field="input",
+        ) from error
 
 
 def _guarded(rows: Any, value: str) -> Iterator[dict[str, Any]]:
@@ -74,7 +93,11 @@ def _guarded(rows: Any, value: str) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _not_loaded(value: str, error: Exception) -> NotFound:
+def _not_loaded(value: str, error: Exception) -> PergamonError:
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE and (problem := told(value, error)) is not None:
+        return problem
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return NotFound(
         f"the dataset {value!r} cannot be loaded: {reason[:300]}",

@@ -136,8 +136,14 @@ def _resolve(value: str) -> list[Piece]:
             return walk(path)
         if not path.exists():
             raise NotFound(f"there is no file or folder {value!r}", mend="check the path", field="input")
+        if not path.is_file():
+            raise InvalidArgument(
+                f"{value!r} is neither a file nor a folder: a pipe or a device has no end that is known",
+                mend="write what it gives into a file",
+                field="input",
+            )
         reader = source_for(path.name)
-        if reader is None or not path.is_file():
+        if reader is None:
             raise InvalidArgument(
                 f"{value!r} cannot be read; wanted a folder, or a file ending in {', '.join(EXTENSIONS)}",
                 mend="convert it to .jsonl, or give it the extension of what it is",

@@ -11,13 +11,15 @@ from typing import BinaryIO, NamedTuple
 import zstandard
 
 from datastore.sources.places import open_bytes, size_of, unreadable
-from datastore.sources.rejects import EXCERPT_CHARACTERS, RefusedError
+from datastore.sources.rejects import EXCERPT_CHARACTERS, RefusedError, without_query
 
 _BLOCK_BYTES = 1 << 16
 _COUNTED_BYTES = 1 << 20
 _ZSTD_INPUT_BYTES = 1 << 10
 """A zstd block of 4 bytes can expand to 128 KiB, and all that an input expands to is returned at once: at most 32 MiB
 for this many bytes."""
+_DICTIONARY_MARK = b"\x5d\x2a\x4d\x18"
+_MAX_DICTIONARY_BYTES = 64 << 20
 _KEPT_OF_TOO_LARGE = 4 * EXCERPT_CHARACTERS
 
 
@@ -107,7 +109,7 @@ def read_lines(location: str, max_bytes: int, span: Span | None = None) -> Itera
                 number, size, start = number + 1, 0, end + 1
                 held.clear()
             hold(block[start:])
-    except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+    except DAMAGE as error:
         detail = f"archive truncated or corrupt at line {number}: {error}"
         yield Line(number, bytes(held[:_KEPT_OF_TOO_LARGE]), RefusedError("damaged archive", detail))
         return
@@ -118,10 +120,9 @@ def read_lines(location: str, max_bytes: int, span: Span | None = None) -> Itera
 
 
 def _blocks(location: str, span: Span | None) -> Iterator[bytes]:
-    read = _DECOMPRESSORS.get(PurePosixPath(location).suffix.lower())
     with open_bytes(location, span.start if span else 0) as file:
-        if read is not None:
-            yield from read(file)
+        if (blocks := decompressed(location, file)) is not None:
+            yield from blocks
         else:
             yield from _read_plain(file, None if span is None or span.stop is None else span.stop - span.start)
 
@@ -142,8 +143,12 @@ def _read_gzip(compressed: BinaryIO) -> Iterator[bytes]:
 
 def _read_zstd(compressed: BinaryIO) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor()
+    begin = compressed.read(len(_DICTIONARY_MARK))
+    if begin == _DICTIONARY_MARK:
+        decompressor, begin = zstandard.ZstdDecompressor(_dictionary(compressed)), b""
     frame = None
-    while data := compressed.read(_ZSTD_INPUT_BYTES):
+    while data := begin or compressed.read(_ZSTD_INPUT_BYTES):
+        begin = b""
         while data:
             frame = frame or decompressor.decompressobj()
             yield frame.decompress(data)
@@ -154,8 +159,37 @@ def _read_zstd(compressed: BinaryIO) -> Iterator[bytes]:
         raise EOFError("the file ends inside a zstd frame")
 
 
+def _dictionary(compressed: BinaryIO) -> zstandard.ZstdCompressionDict:
+    """What a skippable frame at the start holds, plain or compressed, and the other frames were compressed with:
+    https://iipc.github.io/warc-specifications/specifications/warc-zstd/"""
+    size = int.from_bytes(compressed.read(4), "little")
+    if size > _MAX_DICTIONARY_BYTES:
+        raise zstandard.ZstdError(f"a dictionary of {size} bytes; at most {_MAX_DICTIONARY_BYTES} are taken")
+    content = compressed.read(size)
+    if len(content) < size:
+        raise EOFError("the file ends inside its dictionary")
+    if content.startswith(zstandard.FRAME_HEADER):
+        size = zstandard.get_frame_parameters(content).content_size
+        if zstandard.CONTENTSIZE_UNKNOWN > size > _MAX_DICTIONARY_BYTES:
+            raise zstandard.ZstdError(f"a dictionary of {size} bytes; at most {_MAX_DICTIONARY_BYTES} are taken")
+        content = zstandard.ZstdDecompressor().decompress(content, max_output_size=_MAX_DICTIONARY_BYTES)
+    return zstandard.ZstdCompressionDict(content)
+
+
 _DECOMPRESSORS: dict[str, Callable[[BinaryIO], Iterator[bytes]]] = {".gz": _read_gzip, ".zst": _read_zstd}
+DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError)
+"""What archives raise that are truncated or corrupt."""
+
+
+def decompressed(location: str, file: BinaryIO) -> Iterator[bytes] | None:
+    """The blocks of an archive, those before damage too; None of a file that is none, by its suffix. Raises DAMAGE."""
+    read = _DECOMPRESSORS.get(_suffix(location))
+    return None if read is None else read(file)
 
 
 def is_compressed(location: str) -> bool:
-    return PurePosixPath(location).suffix.lower() in _DECOMPRESSORS
+    return _suffix(location) in _DECOMPRESSORS
+
+
+def _suffix(location: str) -> str:
+    return PurePosixPath(without_query(location)).suffix.lower()

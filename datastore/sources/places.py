@@ -7,6 +7,7 @@ profiles, roles; `AWS_ENDPOINT_URL` for S3-compatible services), never from a UR
 
 from __future__ import annotations
 
+import errno
 import io
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from datastore.errors import DataLoss, FailedPrecondition, InvalidArgument
 from datastore.sources.rejects import EXCERPT_CHARACTERS, RefusedError, Rejects, without_query
+from datastore.sources.remote_errors import told
 
 _BY_ARROW = {"s3": "s3", "gs": "gs", "gcs": "gs", "abfs": "abfs", "abfss": "abfss"}
 _GOOGLE_RETRIES = "?retry_limit_seconds=30"
@@ -78,11 +80,18 @@ def _arrow_file_system(bucket: str) -> Any:
     return ArrowFSWrapper(system)
 
 
-class _Guarded(io.RawIOBase):
-    """A remote file, whose clients' many errors become OSError."""
+def has_folders(location: str) -> bool:
+    """Whether a URL's folders are made before their files: those of object stores are but parts of names, and a folder
+    made there is an empty object that somebody has to remove."""
+    return location.partition("://")[0].lower() not in _BY_ARROW
 
-    def __init__(self, stream: Any) -> None:
+
+class _Guarded(io.RawIOBase):
+    """A remote file, whose clients' many errors become OSError, or ours where a service refuses or is away."""
+
+    def __init__(self, stream: Any, location: str) -> None:
         self._stream = stream
+        self._location = location
 
     def readable(self) -> bool:
         return True
@@ -94,7 +103,7 @@ class _Guarded(io.RawIOBase):
         try:
             content = self._stream.read(len(buffer))
         except Exception as error:
-            raise OSError(5, f"{type(error).__name__}: {error}") from error
+            raise _failure(self._location, error) from error
         buffer[: len(content)] = content
         return len(content)
 
@@ -102,7 +111,7 @@ class _Guarded(io.RawIOBase):
         try:
             return int(self._stream.seek(offset, whence))
         except Exception as error:
-            raise OSError(5, f"{type(error).__name__}: {error}") from error
+            raise _failure(self._location, error) from error
 
     def tell(self) -> int:
         return int(self._stream.tell())
@@ -113,8 +122,13 @@ class _Guarded(io.RawIOBase):
         super().close()
 
 
+def _failure(location: str, error: Exception) -> Exception:
+    return told(location, error) or OSError(errno.EIO, f"{type(error).__name__}: {error}")
+
+
 def open_bytes(location: str, start: int = 0) -> BinaryIO:
-    """The bytes of a file from `start` on. Raises OSError."""
+    """The bytes of a file from `start` on. Raises OSError; Unavailable or InvalidArgument where a service is away, or
+    wants other credentials."""
     path = local_path(location)
     stream: BinaryIO
     if path is not None:
@@ -122,16 +136,16 @@ def open_bytes(location: str, start: int = 0) -> BinaryIO:
     else:
         system, remote = file_system(location)
         try:
-            stream = io.BufferedReader(_Guarded(system.open(remote, "rb")), _REMOTE_BUFFER_BYTES)
+            stream = io.BufferedReader(_Guarded(system.open(remote, "rb"), location), _REMOTE_BUFFER_BYTES)
         except Exception as error:
-            raise OSError(5, f"{type(error).__name__}: {error}") from error
+            raise _failure(location, error) from error
     if start:
         stream.seek(start)
     return stream
 
 
 def size_of(location: str) -> int | None:
-    """Bytes of a file; None where its server does not say. Raises OSError."""
+    """Bytes of a file; None where its server does not say. Raises what `open_bytes` does."""
     path = local_path(location)
     if path is not None:
         return Path(path).stat().st_size
@@ -139,7 +153,7 @@ def size_of(location: str) -> int | None:
     try:
         size = system.info(remote).get("size")
     except Exception as error:
-        raise OSError(5, f"{type(error).__name__}: {error}") from error
+        raise _failure(location, error) from error
     return None if size is None else int(size)
 
 
@@ -148,6 +162,7 @@ def read_file(location: str, rejects: Rejects, max_bytes: int) -> bytes | None:
 
     Raises:
         DataLoss: it cannot be read.
+        Unavailable, InvalidArgument: its service is away, or wants other credentials.
     """
     try:
         size = size_of(location) or 0

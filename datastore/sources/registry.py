@@ -40,6 +40,7 @@ EXTENSIONS: dict[str, str] = {
     ".pdf": "pdf",
     ".warc": "warc",
     ".warc.gz": "warc",
+    ".warc.zst": "warc",
     ".wet.gz": "warc",
 }
 

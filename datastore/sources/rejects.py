@@ -21,6 +21,7 @@ InputReason = Literal[
     "bad id",
     "duplicate id",
     "too large",
+    "too slow",
     "damaged archive",
     "damaged file",
     "damaged page",

@@ -10,6 +10,8 @@ from datastore.sources.folders import BEIR_CORPORA
 from datastore.sources.found import Piece
 from datastore.sources.places import file_system
 from datastore.sources.registry import EXTENSIONS, source_for
+from datastore.sources.rejects import without_query
+from datastore.sources.remote_errors import told
 
 _PATTERN = frozenset("*?[")
 
@@ -23,6 +25,7 @@ def resolve_url(url: str) -> list[Piece]:
     Raises:
         NotFound: nothing is there.
         InvalidArgument: it cannot be listed, or holds no file that a source reads.
+        Unavailable: its service cannot be reached, or fails.
         FailedPrecondition: its scheme needs a package that is not installed.
     """
     system, path = file_system(url)
@@ -38,18 +41,20 @@ def resolve_url(url: str) -> list[Piece]:
         else:
             listing = system.find(path, detail=True)
             base = path.rstrip("/")
-    except FileNotFoundError:
-        listing, base = {}, path
+        if not listing:  # going through folders takes one that cannot be listed for an empty one: this one says why
+            system.ls(base)
     except Exception as error:  # each file system has errors of its own
+        if (problem := told(url, error)) is not None:
+            raise problem from error
+        if isinstance(error, FileNotFoundError):
+            raise _nothing(url) from error
         raise InvalidArgument(
             f"{url!r} cannot be read: {error or type(error).__name__}",
             mend="check the URL, the network, and the credentials in the environment",
             field="input",
         ) from error
     if not listing:
-        raise NotFound(
-            f"there is nothing at {url!r}", mend="check the URL, the network, and who may read it", field="input"
-        )
+        raise _nothing(url)
     pieces = [_piece(details, base, url) for details in _chosen(listing, base)]
     if not pieces:
         raise InvalidArgument(
@@ -58,6 +63,12 @@ def resolve_url(url: str) -> list[Piece]:
             field="input",
         )
     return pieces
+
+
+def _nothing(url: str) -> NotFound:
+    return NotFound(
+        f"there is nothing at {without_query(url)!r}", mend="check the URL, and who may read it", field="input"
+    )
 
 
 def _chosen(listing: dict[str, Any], base: str) -> list[dict[str, Any]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import gzip
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +13,7 @@ from datastore.documents import AttributeValue, Document
 from datastore.sources.admission import MAX_ID_BYTES
 from datastore.sources.found import Found, Piece, whole
 from datastore.sources.html import Page, read_page
-from datastore.sources.lines import is_compressed
+from datastore.sources.lines import DAMAGE, decompressed
 from datastore.sources.places import open_bytes, unreadable
 from datastore.sources.rejects import RefusedError, Rejects
 
@@ -51,7 +49,7 @@ class WarcFile:
                     except RefusedError as refused:
                         rejects.add(piece.location, number, refused)
                     number += 1
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, *DAMAGE) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise unreadable(piece.location, error) from error
             detail = f"archive truncated or corrupt at record {number}: {error}"
@@ -60,26 +58,30 @@ class WarcFile:
 
 @contextmanager
 def _opened(location: str) -> Iterator[Any]:
-    """The archive, decompressed by Python's own gzip: FastWARC's takes a truncated one for a short one."""
+    """The archive, decompressed here: FastWARC takes a truncated one for a short one."""
     with open_bytes(location) as stream:
-        if not is_compressed(location):
-            yield stream
-            return
-        with gzip.GzipFile(fileobj=stream, mode="rb") as archive:
-            yield _Eager(archive)
+        blocks = decompressed(location, stream)
+        yield stream if blocks is None else _Blocks(blocks)
 
 
-class _Eager:
-    """Reads what there is: unlike `read` of an archive, it hands out what comes before damage."""
+class _Blocks:
+    """Blocks as a file, for reading; what comes before damage is handed out first."""
 
-    def __init__(self, archive: gzip.GzipFile) -> None:
-        self._archive = archive
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._left = memoryview(b"")
+        self._at = 0
 
     def read(self, size: int = -1) -> bytes:
-        return self._archive.read1(size)
+        while not self._left and (block := next(self._blocks, None)) is not None:
+            self._left = memoryview(block)
+        part = bytes(self._left if size < 0 else self._left[:size])
+        self._left = self._left[len(part) :]
+        self._at += len(part)
+        return part
 
     def tell(self) -> int:
-        return self._archive.tell()
+        return self._at
 
 
 def _content(record: Any, max_bytes: int) -> tuple[str, bytes]:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import xxhash
 
@@ -30,10 +31,15 @@ def hash_bytes(data: bytes) -> str:
 
 def hash_file(path: Path) -> str:
     """Hexadecimal XXH3-128 of the file's bytes, read in blocks."""
-    digest = xxhash.xxh3_128()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
+        return hash_stream(file)
+
+
+def hash_stream(file: BinaryIO) -> str:
+    """The same of what is left of an open file."""
+    digest = xxhash.xxh3_128()
+    while block := file.read(_BLOCK):
+        digest.update(block)
     return digest.hexdigest()
 
 

@@ -38,6 +38,8 @@ SNAPSHOT_EXAMPLES = """
 `pergamon snapshot my.store /backup/my.store`
 
 `pergamon snapshot my.store s3://bucket/my.store --json`
+
+`pergamon snapshot my.store s3://bucket/my.store --check`
 """
 RESTORE_EXAMPLES = """
 **Example**
@@ -100,6 +102,9 @@ def repair(
 def snapshot(
     store: Annotated[Path, typer.Argument(help="The folder of a datastore.")],
     target: _Target,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read back every file at a URL, and send anew what is damaged there.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Copy a datastore's current generation elsewhere, byte for byte, while others read it and write to it.
@@ -111,7 +116,7 @@ def snapshot(
     with progress_bar() as progress:
         task = progress.add_task("bytes", total=None)
         report = snapshot_datastore(
-            store, target, lambda done, total: progress.update(task, completed=done, total=total)
+            store, target, lambda done, total: progress.update(task, completed=done, total=total), check=check
         )
     _tell(f"{store} is at {target}", report, time.monotonic() - started, as_json)
 

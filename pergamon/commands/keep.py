@@ -63,7 +63,8 @@ def add(
 ) -> None:
     """Add documents to a datastore: encoded, chunked and indexed as the others are.
 
-    Documents whose id the datastore has already are left out and counted; `update` puts them in the place of those.
+    Documents whose id the datastore has already are left out and counted; `update` puts them in the place of those. So
+    are documents whose text it has under another id, where it was built with `--deduplicate`.
     """
     _add(store, inputs, encoder, device, replace_known=False, as_json=as_json)
 

@@ -26,7 +26,8 @@ def test_flips(kind: str, tmp_path: Path) -> None:
             lines.write(json.dumps({"_id": f"d{i}", "text": f"{text} number{i}", "year": 1900 + i}) + "\n")
         lines.write("a line that is rejected\n")
     index = {"kind": kind} if kind == "flat" else {"kind": kind, "nlist": 4, "pq_m": 8 if kind == "ivf-pq" else None}
-    config = {"encoder": {"name": "hashing"}, "index": index, "segment": {"passages": 300}}
+    clean = {"duplicates": {"exact": True}}
+    config = {"encoder": {"name": "hashing"}, "index": index, "segment": {"passages": 300}, "clean": clean}
     store = tmp_path / "store"
     build([str(tmp_path / "items.jsonl")], store, load_config(None, config))
     assert len(answers(store, PROBE)) == 2 * 3 * 2 + 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,11 +20,12 @@ import pytest
 from datastore.config import EncoderConfig, load_config
 from datastore.encoders.hashing import HashingEncoder
 from datastore.encoders.registry import open_encoder, settings_of
-from datastore.errors import AlreadyExists, FailedPrecondition, InvalidArgument
+from datastore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, ResourceExhausted
 from datastore.exchange.export import export
 from datastore.exchange.foreign import Batch, encoder_of_parquet, from_embeddings, from_faiss, from_parquet
 from datastore.exchange.importing import ImportReport, import_passages
 from datastore.exchange.restricted_pickle import read_arrays
+from datastore.keeping.addition import add
 from datastore.keeping.deletion import delete
 from datastore.store.reader import StoreReader
 from datastore.verify import verify
@@ -62,6 +64,50 @@ def test_export_and_back(flat_store: Path, tmp_path: Path, kind: Any) -> None:
     assert done.mean_cosine > 0.9999
     assert verify(tmp_path / "back").problems == ()
     assert hits(tmp_path / "back") == hits(flat_store)
+
+
+def test_what_was_imported_is_compared_with_what_is_added(flat_store: Path, tmp_path: Path) -> None:
+    export(flat_store, tmp_path / "out")
+    settings: dict[str, dict[str, Any]] = {
+        "encoder": {"name": "hashing"},
+        "clean": {"duplicates": {"shingle_words": 2}},
+    }
+    batches = from_parquet(sorted((tmp_path / "out").iterdir()))
+    import_passages(tmp_path / "store", batches, load_config(None, settings), ENCODER)
+    with closing(StoreReader(flat_store)) as reader:
+        (stored,) = reader.segments[1].passages.get([3])
+    texts = {"same": stored.text, "near": f"{stored.text} of late", "new": "quite another text"}
+    lines = [json.dumps({"_id": name, "text": text}) + "\n" for name, text in texts.items()]
+    (tmp_path / "more.jsonl").write_text("".join(lines))
+    done = add(tmp_path / "store", [str(tmp_path / "more.jsonl")], encoder=ENCODER)
+    assert (done.documents, done.rejects.by_reason) == (1, {"exact duplicate": 1, "near duplicate": 1})
+    assert verify(tmp_path / "store").problems == ()
+
+
+def test_a_full_disk_leaves_no_half_export(flat_store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
+    try:
+        with pytest.raises(ResourceExhausted, match="no space left"):
+            export(flat_store, folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(folder.iterdir()) == []
+    assert export(flat_store, folder).passages > 0
+
+
+def test_what_a_killed_export_left_is_written_anew(flat_store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    whole = export(flat_store, folder)
+    (folder / whole.files[0]).rename(folder / f"{whole.files[0]}.tmp")
+    assert export(flat_store, folder) == whole
+    assert sorted(path.name for path in folder.iterdir()) == sorted(whole.files)
+
+    (folder / whole.files[0]).rename(folder / f"{whole.files[0]}.tmp")
+    (folder / "notes.txt").write_text("somebody's")
+    with pytest.raises(AlreadyExists, match="not empty"):
+        export(flat_store, folder)
 
 
 def test_rows_are_aligned_and_exact(flat_store: Path, tmp_path: Path) -> None:

@@ -68,6 +68,16 @@ def test_a_folder_that_vanishes_is_named(tmp_path: Path) -> None:
         next(documents)
 
 
+@pytest.mark.parametrize("name", ["pipe.jsonl", "zero.txt"])
+def test_what_has_no_end_is_refused_and_passed_over_in_folders(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "zero.txt").symlink_to("/dev/zero")
+    with pytest.raises(InvalidArgument, match=rf"{name}' is neither a file nor a folder: a pipe or a device"):
+        read_ids(tmp_path / name)
+    assert read_ids(tmp_path) == ["a.txt"]
+
+
 def test_links_in_a_folder_are_not_followed(tmp_path: Path) -> None:
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     for folder in (inside, outside):

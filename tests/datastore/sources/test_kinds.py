@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,13 @@ import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
+import zstandard
 
 from bench.fuzz_files import arrow, files, html, parquet, pdf, warc_record, warc_records
 from datastore.config import InputConfig
 from datastore.documents import Document
-from datastore.errors import InvalidArgument, NotFound
+from datastore.errors import InvalidArgument, NotFound, Unavailable
+from datastore.sources import pdf as pdf_source
 from datastore.sources.html import read_page
 from datastore.sources.inputs import cut_inputs, open_inputs, read_piece
 from datastore.sources.rejects import Rejects
@@ -132,6 +137,18 @@ def test_a_dataset_s_name_without_the_hub_is_a_clear_error(monkeypatch: pytest.M
         list(open_inputs(["hf:no/such:en@test"], rejects))
 
 
+def test_a_hub_that_is_not_there_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("it tries for half a minute")
+
+    monkeypatch.setattr(datasets, "load_dataset", never)
+    with socket.socket() as taken, Rejects(tmp_path / "rejects") as rejects:
+        taken.bind(("127.0.0.1", 0))  # and does not listen: connections are refused
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(Unavailable, match=r"the hub cannot be reached for 'hf:no/such'.*check the network"):
+            list(open_inputs(["hf:no/such"], rejects))
+
+
 def test_pages(tmp_path: Path) -> None:
     (document,), rejected = read(tmp_path / "a.html", html())
     assert (document.document_id, document.title, rejected) == ("a.html", "A page", [])
@@ -180,10 +197,47 @@ def test_pdf_without_text_is_rejected(content: bytes, reason: str, detail: str, 
     assert detail in reject["detail"]
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_warc(packed: bool, tmp_path: Path) -> None:
-    records = [gzip.compress(record) if packed else record for record in warc_records()]
-    documents, rejected = read(tmp_path / ("a.warc" + ".gz" * packed), b"".join(records))
+def with_dictionary(records: list[bytes], *, packed: bool) -> bytes:
+    """Frames for records, after a skippable frame that holds the dictionary they were compressed with."""
+    samples: list[Any] = [record + str(number).encode() for number in range(300) for record in records]
+    trained = zstandard.train_dictionary(4096, samples)
+    content = zstandard.compress(trained.as_bytes()) if packed else trained.as_bytes()
+    frames = [zstandard.ZstdCompressor(dict_data=trained).compress(record) for record in records]
+    return b"\x5d\x2a\x4d\x18" + len(content).to_bytes(4, "little") + content + b"".join(frames)
+
+
+def test_a_pdf_that_takes_for_ever_or_ends_its_reader_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = pdf((") Tj (x" * 1_000_000, "of the second"))
+    monkeypatch.setattr(pdf_source, "_READER", pdf_source._Reader())  # limits hold for readers that start after them
+    with monkeypatch.context() as limits:
+        limits.setattr(pdf_source, "PAGE_SECONDS", 0.001)
+        documents, (reject,) = read(tmp_path / "a.pdf", slow)
+        assert (documents, reject["reason"]) == ([], "too slow")
+    with monkeypatch.context() as limits:
+        limits.setattr(pdf_source, "MAX_MEMORY", 200 << 20)
+        documents, (reject,) = read(tmp_path / "a.pdf", slow)
+        assert (documents, reject["reason"]) == ([], "damaged file")
+        assert reject["detail"].startswith("page 1 ended its reader")
+    for _ in range(2):  # the next file has a reader again, and the one after it the same
+        documents, rejected = read(tmp_path / "a.pdf", pdf())
+        assert [document.title for document in documents] == ["A paper"]
+        assert rejected == []
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        ("a.warc", b"".join),
+        ("a.warc.gz", lambda records: b"".join(map(gzip.compress, records))),
+        ("a.warc.zst", lambda records: b"".join(map(zstandard.compress, records))),
+        ("a.warc.zst", partial(with_dictionary, packed=False)),
+        ("a.warc.zst", partial(with_dictionary, packed=True)),
+    ],
+)
+def test_warc(name: str, pack: Callable[[list[bytes]], bytes], tmp_path: Path) -> None:
+    documents, rejected = read(tmp_path / name, pack(warc_records()))
     assert [item.document_id for item in documents] == [
         "https://example.org/page",
         "https://example.org/plain",
@@ -219,10 +273,15 @@ def test_bad_records_and_truncated_archives(tmp_path: Path) -> None:
     reasons = [(2, "too large"), (3, "not UTF-8"), (5, "damaged record")]
     assert [(item["line"], item["reason"]) for item in rejected] == reasons
 
-    packed = b"".join(gzip.compress(record) for record in records)
-    documents, rejected = read(tmp_path / "a.warc.gz", packed[:-20], max_document_bytes=50_000)
-    assert len(documents) == 2
-    assert rejected[-1]["reason"] == "damaged archive"
+    for name, compress in (("a.warc.gz", gzip.compress), ("a.warc.zst", zstandard.compress)):
+        packed = b"".join(compress(record) for record in records)
+        documents, rejected = read(tmp_path / name, packed[:-20], max_document_bytes=50_000)
+        assert len(documents) == 2
+        assert rejected[-1]["reason"] == "damaged archive"
+    head = b"\x5d\x2a\x4d\x18\xff\xff\xff\xff"
+    for damaged in (head, head[:6], head[:4] + b"\x08\0\0\0\x28\xb5\x2f\xfdgone"):
+        documents, (reject,) = read(tmp_path / "a.warc.zst", damaged)
+        assert (documents, reject["reason"]) == ([], "damaged archive")
 
 
 def test_fields_of_json_lines_are_chosen_by_name(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from datastore.errors import Unavailable
+from datastore.errors import ResourceExhausted, Unavailable
 from datastore.store.durable import fsync_tree, replace_file
 from datastore.store.lock import LOCK_NAME, write_lock
+from datastore.store.refusals import storage_errors
 
 
 def test_replace_file(tmp_path: Path) -> None:
@@ -58,6 +60,17 @@ def test_a_failed_replacement_leaves_the_old_content(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_bytes() == b"old"
+
+
+def test_a_full_disk_is_named_by_where_the_copy_went(tmp_path: Path) -> None:
+    (tmp_path / "from").write_bytes(bytes(5000))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(ResourceExhausted, match=r"no space left: .*/to: "), storage_errors(tmp_path):
+            shutil.copyfile(tmp_path / "from", tmp_path / "to")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_fsync_tree_reaches_every_file_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from datastore.encoders.hashing import HashingEncoder
 from datastore.errors import Unavailable
 from datastore.store.manifest import Manifest
 from datastore.tasks.executors import Execution
+from datastore.tasks.log import LOG_NAME
 from datastore.verify import verify
 from tests.datastore.tasks.content import Content, read_content
 
@@ -93,6 +94,16 @@ def test_interrupted_again_and_again(
     store = tmp_path / "store"
     encoded = sum(interrupted(corpus, store, in_tasks, stop_at) for stop_at in (10, 300, 1))
     assert encoded + finished(corpus, store, in_tasks)[0] == undisturbed.totals[0]
+    assert read_content(store) == undisturbed
+
+
+def test_killed_while_its_log_was_kept(
+    tmp_path: Path, corpus: list[str], in_tasks: BuildConfig, undisturbed: Content
+) -> None:
+    store = tmp_path / "store"
+    interrupted(corpus, store, in_tasks, 300)
+    (store / f"{LOG_NAME}.tmp").write_text("half a li")
+    finished(corpus, store, in_tasks)
     assert read_content(store) == undisturbed
 
 
@@ -201,6 +212,7 @@ from pathlib import Path
 from datastore.build import build
 from datastore.config import load_config
 from datastore.tasks.executors import Execution
+from datastore.tasks.log import LOG_NAME
 toml, store, *inputs = sys.argv[1:]
 build(inputs, Path(store), load_config(Path(toml), {}), execution=Execution(workers=2))
 """
