@@ -40,7 +40,7 @@ def semantic_spans(
         for offset, part in splitter.chunk_indices(block):
             start = block_start + offset + len(part) - len(part.lstrip())
             end = start + len(part.strip())
-            if end <= last_end:  # all of it was in the passage before
+            if end <= max(start, last_end):  # it is white space, or all of it was in the passage before
                 continue
             last_end = end
             yield start, end

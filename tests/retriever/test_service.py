@@ -140,7 +140,7 @@ def test_health_turns_positive_when_queries_can_be_answered_and_sigterm_drains(
             time.sleep(0.001)
         router.send_signal(signal.SIGTERM)
         outcomes = [call.exception() for call in calls]
-    assert router.wait(15) == 0
+    assert router.wait(60) == 0
     assert servers.errors(router) == ""
     answered = [call.result() for call, error in zip(calls, outcomes, strict=True) if error is None]
     assert answered
@@ -154,7 +154,7 @@ def test_a_shard_that_is_told_to_end_ends_well(servers: Servers, two_segments: P
     (address,) = servers.shards(two_segments, 1)
     process = servers.processes[address]
     process.send_signal(number)
-    assert process.wait(15) == 0
+    assert process.wait(60) == 0
     assert servers.errors(process) == ""
 
 
