@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from queue import SimpleQueue
 from types import FrameType
 
 import typer
@@ -59,8 +58,7 @@ def serve(
     What is added to the store, deleted or tuned meanwhile is served soon after (docs/serving.md).
     """
     part, chosen = _parse_shard(shard), parse_device(device)
-    end = _End()
-    with end.on_signals():
+    with _terminated_cleanly():
         held = LiveShard(store, part, chosen, refresh_s=refresh_seconds)
         router = Router(Membership([held]), lambda: open_query_encoder(held.describe().encoder, encoder, chosen))
         server = RpcServer(listen, retriever=router, shard=held)
@@ -71,7 +69,7 @@ def serve(
             if part[1] == 1:
                 _warm_up(router)
 
-        _run(server, router, prepare, end, grace_s)
+        _run(server, router, prepare, grace_s)
 
 
 def route(
@@ -91,8 +89,7 @@ def route(
             field="shards",
         )
     chosen = parse_device(device)
-    end = _End()
-    with end.on_signals():
+    with _terminated_cleanly():
         members = Membership([RemoteShard(address) for address in addresses])
         router = Router(members, lambda: open_query_encoder(members.any_info().encoder, encoder, chosen))
         server = RpcServer(listen, retriever=router)
@@ -101,19 +98,19 @@ def route(
             _wait_for_shard(members, wait_s)
             _warm_up(router)
 
-        _run(server, router, prepare, end, grace_s)
+        _run(server, router, prepare, grace_s)
 
 
-def _run(server: RpcServer, router: Router, prepare: Callable[[], None], end: _End, grace_s: float) -> None:
+def _run(server: RpcServer, router: Router, prepare: Callable[[], None], grace_s: float) -> None:
     """Serve until told to stop; health checks say SERVING once `prepare` has loaded what a query needs."""
     try:
         address = server.start()
         prepare()
         server.set_serving()
         typer.echo(f"grpc://{address}")
-        end.wait()
+        server.wait()
     except KeyboardInterrupt:
-        pass  # told to end before it served
+        pass  # told to end, by Ctrl-C or SIGTERM
     finally:
         server.stop(grace_s)
         router.close()
@@ -147,32 +144,15 @@ def _parse_shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-class _End:
-    """SIGTERM and Ctrl-C, which end a server well, with status 0.
+@contextmanager
+def _terminated_cleanly() -> Iterator[None]:
+    """Let SIGTERM end the server as Ctrl-C does: drained, with status 0."""
 
-    While it gets ready they raise KeyboardInterrupt. Once it serves they are only noted: Python loses an exception that
-    comes while it destroys an object, which a server does all the time.
-    """
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
 
-    def __init__(self) -> None:
-        self._told: SimpleQueue[int] = SimpleQueue()  # its `put` may interrupt its `get`
-        self._waiting = False
-
-    def wait(self) -> None:
-        self._waiting = True
-        self._told.get()
-        self._waiting = False
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._told.put(number)
-        if not self._waiting:
-            raise KeyboardInterrupt
-
-    @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -88,7 +88,7 @@ class RpcServer:
         self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     def wait(self) -> None:
-        """Return after a `stop` in another thread."""
+        """Return after a `stop` in another thread. Signal handlers should raise from here, and the caller then stop."""
         self._server.wait_for_termination()
 
     def stop(self, grace_s: float) -> None:
