@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import pytest
 from datastore.build import build
 from datastore.config import load_config
 from tests.s3_service import running
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of a shell's background jobs; what tests start inherits it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BuildStore = Callable[..., Path]
 
