@@ -38,10 +38,15 @@ def _openblas_core() -> str | None:
 if (_core := _openblas_core()) is not None:
     os.environ.setdefault("OPENBLAS_CORETYPE", _core)
 # Threads that wait for one another sleep: while they spin, one that shares its core with another process is not let on,
-# and training a million passages took over 6 minutes beside one busy process, where it takes 26 s alone.
+# and training a million passages took over 6 minutes beside one busy process, where it takes 26 s alone. Not so for
+# what is loaded later: torch has an OpenMP of its own, and was not measured.
+_chosen = os.environ.get("OMP_WAIT_POLICY")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import faiss  # noqa: E402
+
+if _chosen is None:
+    del os.environ["OMP_WAIT_POLICY"]
 
 __all__ = [
     "CODEBOOK",
