@@ -34,6 +34,7 @@ _COMPARED = 100
 """Earlier documents under the same key that a document is compared with at most: a bound for boilerplate."""
 _REMEMBERED = 1 << 20
 _OPEN_TASKS = 64
+"""Whose files are mapped at once: a process may have a thousand open."""
 
 _STAYS, _OUT, _EXACT = 0, 1, 2
 Numbers = NDArray[np.int64]
@@ -135,10 +136,8 @@ class _Search:
     ) -> None:
         self._settings = settings
         self._earlier = earlier
-        # Each open task holds files, of which a process may have a thousand.
         self._tasks = lru_cache(_OPEN_TASKS)(lambda task: Signatures(folders[task]))
         self._sketches = lru_cache(_OPEN_TASKS)(lambda task: Sketches(folders[task]))
-        self._task_count = len(folders)
         self._bands = choose_bands(settings.min_jaccard, settings.permutations)
         self.starts = np.cumsum([0, *(self._tasks(task).count for task in range(len(folders)))])
         self.total = int(self.starts[-1])
@@ -243,7 +242,7 @@ class _Search:
         parts = max(-(-self.total // _MERGED_ROWS), 1)
         bounds = np.array([i * (1 << 64) // parts for i in range(1, parts)], np.uint64)
         cuts = []
-        for task in range(self._task_count):
+        for task in range(len(self.starts) - 1):
             keys = run_of(task)[0]
             cuts.append([0, *np.searchsorted(keys, bounds).tolist(), len(keys)])
         for part in range(parts):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datastore.errors import DataLoss, NotFound, PergamonError
 from datastore.store.durable import replace_file
-from datastore.store.generations import check_there
+from datastore.store.generations import check_there, kept_copies
 from datastore.store.lock import LOCK_NAME, write_lock
 from datastore.store.manifest import (
     GENERATIONS_FOLDER,
@@ -38,7 +38,7 @@ def current_manifest(store: Path) -> tuple[Manifest, bytes]:
     Raises:
         NotFound, InvalidArgument, DataLoss, FailedPrecondition: see `read_manifest`; and there is no copy.
     """
-    copies = _copies(store)
+    copies = kept_copies(store)[::-1]
     try:
         data = read_manifest_bytes(store)
         manifest = decode_manifest(store / MANIFEST_NAME, data)
@@ -52,18 +52,6 @@ def current_manifest(store: Path) -> tuple[Manifest, bytes]:
             if displaced and _is_there(store, copy):
                 return copy, copied
     return manifest, data
-
-
-def _copies(store: Path) -> list[tuple[Manifest, bytes]]:
-    """Those that can be read, newest first."""
-    found = []
-    for path in sorted((store / GENERATIONS_FOLDER).glob("*.json"), reverse=True):
-        try:
-            data = path.read_bytes()
-            found.append((decode_manifest(path, data), data))
-        except (OSError, PergamonError):
-            continue
-    return found
 
 
 def _is_there(store: Path, manifest: Manifest) -> bool:

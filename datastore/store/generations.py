@@ -192,13 +192,19 @@ def is_held(path: Path) -> bool:
     return False
 
 
-def kept_generations(store: Path) -> list[Manifest]:
-    """Generations whose manifests lie in the store, readable; ascending."""
+def kept_copies(store: Path) -> list[tuple[Manifest, bytes]]:
+    """The copies of manifests that lie in the store and can be read, with their bytes; ascending."""
     found = []
     for path in sorted((store / GENERATIONS_FOLDER).glob("*.json")):
         with suppress(OSError, PergamonError):
-            found.append(decode_manifest(path, path.read_bytes()))
+            data = path.read_bytes()
+            found.append((decode_manifest(path, data), data))
     return found
+
+
+def kept_generations(store: Path) -> list[Manifest]:
+    """Generations whose manifests lie in the store, readable; ascending."""
+    return [manifest for manifest, _ in kept_copies(store)]
 
 
 def check_there(store: Path, manifest: Manifest) -> None:

@@ -133,8 +133,8 @@ def leave_out(folder: TaskFolder, documents: int, texts: Duplicates | None, reje
     decisions = read_decisions(folder)
     refused = zip(read_places(folder.reject_places), _lines(folder.rejects), strict=True)
     place, line = next(refused, (None, b""))
-    dropped = 0
-    if decisions is not None:
+    dropped = left = 0 if decisions is None else int(np.count_nonzero(decisions != KEPT))
+    if decisions is not None and dropped:
         for ordinal, document_line in enumerate(read_lines(folder.documents)):
             reason = int(decisions[ordinal])
             if reason == KEPT:
@@ -148,7 +148,9 @@ def leave_out(folder: TaskFolder, documents: int, texts: Duplicates | None, reje
             else:
                 refusal = duplicate_id(document.document_id)
             rejects.add(file, number, refusal, document.text or document.title)
-            dropped += 1
+            left -= 1
+            if not left:  # what follows is kept, and need not be read
+                break
     while place is not None:
         rejects.take(line)
         place, line = next(refused, (None, b""))

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from datastore.ann.kinds.gpu import Gpus, device_errors
 from datastore.ann.kinds.library import (
-    MEND,
     accepted_part,
     faiss,
     merged,
@@ -26,6 +25,7 @@ from datastore.ann.kinds.library import (
 from datastore.ann.kinds.on_gpus import assigner, for_building, load_byte_codes, place
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
+from datastore.store.checksums import MEND
 
 if TYPE_CHECKING:
     from datastore.ann.clustering import CoarseLevel

@@ -50,7 +50,6 @@ if _chosen is None:
 
 __all__ = [
     "CODEBOOK",
-    "MEND",
     "accepted_part",
     "faiss",
     "give_back_memory",
