@@ -8,7 +8,7 @@ long as others are at work, and otherwise ends with what it could do. `publish_b
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -62,10 +62,9 @@ def build_share(
         refuse_occupied(store)
     encoder, wanted = prepare(inputs, store, config, encoder, device)
     workspace = Workspace(store)
-    with storage_errors(store), _joined(workspace, wanted, on_note) as plan:
+    with storage_errors(store), _joined(workspace, wanted, on_note) as plan, workspace.element(*share):
         worker = Worker(workspace, plan, device, encoder=encoder, cache=cache)
         tally = Tally(len(plan.tasks), on_progress, BuildLog(workspace.log))
-        own = range(share[0], len(plan.tasks), share[1])
         for stage in Stage:
             if stage is Stage.PASSAGES:
                 _once(workspace, lambda: read_decided(workspace), lambda: decided_input(workspace, plan))
@@ -73,7 +72,7 @@ def build_share(
             if stage is Stage.INDEX:
                 _once(workspace, lambda: read_trained(workspace), lambda: ensure_trained(workspace, plan, device))
             tally.begin(stage, None)
-            if not _do(workspace, stage, own, worker, tally):
+            if not _do(workspace, stage, share, worker, tally):
                 return stage
             tally.end()
     return None
@@ -119,23 +118,23 @@ def publish_build(
                 return complete(workspace, plan, executor, device, on_progress)
 
 
-def _do(workspace: Workspace, stage: Stage, own: Sequence[int], worker: Worker, tally: Tally) -> bool:
-    """Do a stage of some tasks, and wait for those that others are at: whether it is done for all."""
-    missing = [number for number in range(tally.tasks) if not is_done(workspace, stage, number)]
+def _do(workspace: Workspace, stage: Stage, share: tuple[int, int], worker: Worker, tally: Tally) -> bool:
+    """Do a stage of a share, and wait for the others as long as they are at work: whether it is done for all."""
+    element, of = share
+
+    def still(missing: Iterable[int]) -> list[int]:
+        return [number for number in missing if not is_done(workspace, stage, number)]
+
+    missing = still(range(tally.tasks))
     while missing:
         for number in missing:
-            if number in own:
+            if number % of == element:
                 worker.run(stage, number, tally.step)
-        missing = [number for number in missing if not is_done(workspace, stage, number)]
-        if not any(number in own or _busy(workspace, number) for number in missing):
-            return not [number for number in missing if not is_done(workspace, stage, number)]
-        time.sleep(_ANOTHER_LOOK_S)
+        missing = still(missing)
+        if missing and not any(other == element or workspace.at_work(other, of) for other in {n % of for n in missing}):
+            return not still(missing)  # those that have ended since may have done theirs
+        time.sleep(_ANOTHER_LOOK_S if missing else 0)
     return True
-
-
-def _busy(workspace: Workspace, number: int) -> bool:
-    with workspace.task(number).claim() as free:
-        return not free
 
 
 def _once(workspace: Workspace, result: Callable[[], object], work: Callable[[], object]) -> None:

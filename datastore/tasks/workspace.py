@@ -5,6 +5,7 @@
       build-log.jsonl           what happened when
       decided.json              marker: duplicates are known, the input is good
       trained.json              marker: the template is there
+      elements/0-2/claim        locked while the first of two elements of an array job is at work
       tasks/000000/             TASK
         claim                   locked by the process that works at it
         documents.zst           what the scan admitted (`spool`)
@@ -142,18 +143,30 @@ class Workspace:
         """As that of a task, for what is done once for all of them."""
         return _claim(self.path)
 
+    def element(self, number: int, of: int) -> contextlib.AbstractContextManager[bool]:
+        """Held while that element of an array job is at work, by each process that was started as it."""
+        return _claim(self._element(number, of), fcntl.LOCK_SH)
+
+    def at_work(self, number: int, of: int) -> bool:
+        """Whether a process holds that element."""
+        with _claim(self._element(number, of)) as free:
+            return not free
+
+    def _element(self, number: int, of: int) -> Path:
+        return self.path / "elements" / f"{number}-{of}"
+
     def remove(self) -> None:
         if self.path.exists():
             shutil.rmtree(self.path)
 
 
 @contextlib.contextmanager
-def _claim(folder: Path) -> Iterator[bool]:
+def _claim(folder: Path, kind: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> Iterator[bool]:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / "claim", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind)
         except BlockingIOError:
             yield False
             return

@@ -6,6 +6,8 @@ import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
+from time import sleep
 
 import pytest
 
@@ -15,7 +17,7 @@ from datastore.config import BuildConfig, ChunkConfig, InputConfig
 from datastore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from datastore.store.lock import write_lock
 from datastore.tasks.executors import Execution
-from datastore.tasks.stages import Stage
+from datastore.tasks.stages import OnStep, Stage, Worker
 from datastore.verify import verify
 from tests.datastore.tasks.content import Content, read_content
 
@@ -83,9 +85,30 @@ def test_an_array_job_all_at_once(
     store = tmp_path / "store"
     with ThreadPoolExecutor(3) as threads:
         ended = list(threads.map(lambda i: build_share(corpus, store, in_tasks, (i, 3)), range(3)))
-    assert (
-        ended == [None] * 3 or Stage.SCAN in ended
-    )  # one that began late, when the others had ended, has its share left
+    # One that began late, when the others had ended, has its share left.
+    assert ended == [None] * 3 or Stage.SCAN in ended
+    publish_build(store)
+    assert read_content(store) == undisturbed
+
+
+def test_an_array_job_whose_elements_pause_between_tasks(
+    tmp_path: Path, corpus: list[str], in_tasks: BuildConfig, undisturbed: Content, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is at work, though at no task just now, is waited for."""
+    store = tmp_path / "store"
+    work = Worker.run
+    first = Barrier(2)
+
+    def slowly(worker: Worker, stage: Stage, task: int, on_step: OnStep) -> None:
+        if task < 2 and stage is Stage.SCAN:
+            first.wait(60)
+        sleep(0.1 * (task % 2))
+        work(worker, stage, task, on_step)
+
+    monkeypatch.setattr(Worker, "run", slowly)
+    with ThreadPoolExecutor(2) as threads:
+        ended = list(threads.map(lambda i: build_share(corpus, store, in_tasks, (i, 2)), range(2)))
+    assert ended == [None, None]
     publish_build(store)
     assert read_content(store) == undisturbed
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
+import datastore.cleaning.duplicates as duplicates_module
 from datastore.build import build
 from datastore.cleaning.duplicates import find_duplicate_texts
 from datastore.cleaning.settings import DuplicateSettings
@@ -22,36 +22,41 @@ if TYPE_CHECKING:
 TASKS = 150
 
 
-@pytest.fixture
-def few_files() -> Iterator[None]:
-    """As many files more than there are open may be opened as leave no room for one of each task."""
+@contextmanager
+def may_open(files: int) -> Iterator[None]:
+    """Only so many more files than are open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 120, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    used = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + files, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_ids(tmp_path: Path, few_files: None) -> None:
+def test_ids(tmp_path: Path) -> None:
     files = []
     for task in range(TASKS):
         writer = DigestWriter(tmp_path / str(task))
         writer.add(bytes(16), 0)
         writer.close()
         files.append(Digests(tmp_path / str(task), writer.runs))
-    (found,) = find_duplicates(files)
+    with may_open(TASKS - 30):
+        (found,) = find_duplicates(files)
     assert found.tasks.tolist() == list(range(1, TASKS))
 
 
-def test_texts(tmp_path: Path, few_files: None) -> None:
+def test_texts(tmp_path: Path) -> None:
     settings = DuplicateSettings(shingle_words=3, permutations=16)
     folders = [tmp_path / str(task) for task in range(TASKS)]
     for task, folder in enumerate(folders):
         writer = SignatureWriter(folder, settings)
         writer.add(Document(f"d{task}", "one two three four five six seven eight nine ten" + " eleven" * (task % 3)))
         writer.finish()
-    searched = find_duplicate_texts(folders, settings, tmp_path / "work")
-    found = [duplicates.duplicate(row) for duplicates in searched for row in duplicates.rows.tolist()]
+    files_of_a_task = 8
+    with may_open(duplicates_module._OPEN_TASKS * files_of_a_task):
+        searched = find_duplicate_texts(folders, settings, tmp_path / "work")
+        found = [duplicates.duplicate(row) for duplicates in searched for row in duplicates.rows.tolist()]
     assert len(found) == TASKS - 1
     assert {duplicate.earlier_id for duplicate in found} == {"d0", "d1", "d2"}
     assert sum(duplicate.exact for duplicate in found) == TASKS - 3
