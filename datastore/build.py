@@ -18,7 +18,7 @@ from datastore.devices import AUTO, DeviceChoice
 from datastore.encoders.registry import Encoder, open_encoder
 from datastore.errors import AlreadyExists, InvalidArgument
 from datastore.indexing import write_template
-from datastore.sources.rejects import CLEANING_REASONS, Rejects
+from datastore.sources.rejects import CLEANING_REASONS, Rejects, mend_input
 from datastore.store.checksums import FileRecord, record_file
 from datastore.store.durable import fsync_path, replace_file
 from datastore.store.lock import LOCK_NAME, write_lock
@@ -256,7 +256,7 @@ def _check_input(workspace: Workspace, plan: BuildPlan, decided: Decided) -> Non
         raise InvalidArgument(
             f"no document in {', '.join(plan.inputs)}"
             + (f": all {rejected} records were rejected ({_count(decided.by_reason)})" if rejected else ""),
-            mend="give input with at least one document that has text",
+            mend=mend_input(decided.by_reason, "give input with at least one document that has text"),
             field="input",
         )
     raise InvalidArgument(

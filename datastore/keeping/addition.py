@@ -30,7 +30,7 @@ from datastore.segmenting import Written, segment_name, write_segments
 from datastore.sources.admission import Admission, check_document
 from datastore.sources.found import Found
 from datastore.sources.inputs import admitted_inputs
-from datastore.sources.rejects import CLEANING_REASONS, RefusedError, Rejects
+from datastore.sources.rejects import CLEANING_REASONS, RefusedError, Rejects, mend_input
 from datastore.store.checksums import FileRecord, record_file
 from datastore.store.durable import fsync_path
 from datastore.store.generations import FAILED_REJECTS, writing
@@ -308,7 +308,7 @@ class _Adding:
             raise InvalidArgument(
                 f"no document in {', '.join(inputs)}"
                 + (f": all {refused} records were rejected ({reasons})" if refused else ""),
-                mend="give input with at least one document that has text",
+                mend=mend_input(rejects.by_reason, "give input with at least one document that has text"),
                 field="input",
             )
         if refused > allowed * seen:

@@ -6,7 +6,6 @@ of a store never change, the next snapshot sends only what is new, and removes w
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from datastore.store.manifest import (
     DELETIONS_FOLDER,
     GENERATIONS_FOLDER,
     MANIFEST_NAME,
+    OWN_FILE,
     Manifest,
     decode_manifest,
     generation_path,
@@ -30,11 +30,8 @@ from datastore.store.manifest import (
 from datastore.store.refusals import refuse_url, storage_errors
 from datastore.store.segment import SEGMENTS_FOLDER
 
-_OURS = re.compile(
-    rf"{SEGMENTS_FOLDER}|{DELETIONS_FOLDER}|{GENERATIONS_FOLDER}|{re.escape(LOCK_NAME)}"
-    r"|rejects-\d+\.jsonl(\.tmp)?|template(-\d+)?\.(faiss|npz)(\.tmp)?|manifest\.json(\.tmp)?"
-)
-"""What may lie where a snapshot is made, or a store restored: all that either makes."""
+_OWN_NAMES = {SEGMENTS_FOLDER, DELETIONS_FOLDER, GENERATIONS_FOLDER, LOCK_NAME}
+"""What may lie where a snapshot is made, or a store restored, beside files of the store's own."""
 
 OnProgress = Callable[[int, int], None]
 
@@ -209,7 +206,7 @@ def _refuse_other(before: Manifest, target: str, manifest: Manifest, store: Path
 def _refuse_foreign(names: set[str], where: str, manifest: Manifest) -> None:
     """Refuse what is neither of this generation, a part of it that was put there before, nor what every store has."""
     own = {part for record in manifest.files() for part in (record.path.split("/")[0], f"{record.path}.tmp")}
-    foreign = sorted(name for name in names - own if not _OURS.fullmatch(name))
+    foreign = sorted(name for name in names - own - _OWN_NAMES if not OWN_FILE.fullmatch(name))
     if foreign:
         raise AlreadyExists(
             f"{where} holds {foreign[0]!r}, which no snapshot has",

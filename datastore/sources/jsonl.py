@@ -13,7 +13,7 @@ from datastore.config import InputConfig
 from datastore.sources.found import Found, Piece
 from datastore.sources.lines import Span, cut_lines, is_compressed, read_lines
 from datastore.sources.records import document_of, kind_of
-from datastore.sources.rejects import RefusedError, Rejects
+from datastore.sources.rejects import RefusedError, Rejects, not_utf8
 
 
 class JsonLines:
@@ -52,9 +52,7 @@ def parse_object(content: bytes) -> dict[str, Any]:
     try:
         record = _DECODER.decode(content.decode())
     except UnicodeDecodeError as error:
-        raise RefusedError(
-            "not UTF-8", f"byte {error.start + 1} of the line is 0x{content[error.start]:02x}"
-        ) from error
+        raise not_utf8(content, error.start) from error
     except json.JSONDecodeError as error:
         raise RefusedError("not JSON", f"{error.msg} at column {error.colno}") from error
     except RecursionError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -65,6 +66,20 @@ class RefusedError(Exception):
         super().__init__(reason, detail)
         self.reason: Reason = reason
         self.detail = detail
+
+
+def not_utf8(line: bytes, position: int) -> RefusedError:
+    """Of a line with a byte, counted from 0, that UTF-8 has not there."""
+    utf16 = position == 0 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    hint = ", with which UTF-16 begins" if utf16 else ""
+    return RefusedError("not UTF-8", f"byte {position + 1} of the line is 0x{line[position]:02x}{hint}")
+
+
+def mend_input(by_reason: Mapping[str, int], otherwise: str) -> str:
+    """What to do about an input that was refused for these reasons."""
+    if "not UTF-8" in by_reason:
+        return "convert the input to UTF-8, as with: iconv -f UTF-16 -t UTF-8 (or from the encoding that it has)"
+    return otherwise
 
 
 class Rejects:

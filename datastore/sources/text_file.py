@@ -9,7 +9,7 @@ from datastore.config import InputConfig
 from datastore.documents import Document
 from datastore.sources.found import Found, Piece, whole
 from datastore.sources.places import read_file
-from datastore.sources.rejects import RefusedError, Rejects
+from datastore.sources.rejects import Rejects, not_utf8
 
 
 class TextFile:
@@ -26,11 +26,9 @@ class TextFile:
         try:
             text = content.decode()
         except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
+            number = content.count(b"\n", 0, error.start) + 1
             start = content.rfind(b"\n", 0, error.start) + 1
-            refused = RefusedError(
-                "not UTF-8", f"byte {error.start - start + 1} of the line is 0x{content[error.start]:02x}"
-            )
-            rejects.add(piece.location, line, refused, content[start:].partition(b"\n")[0])
+            line = content[start:].partition(b"\n")[0]
+            rejects.add(piece.location, number, not_utf8(line, error.start - start), line)
             return
         yield Found(Document(piece.name, text, source=piece.source), piece.location, 1)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from datastore.store.manifest import (
     DELETIONS_FOLDER,
     GENERATIONS_FOLDER,
     MANIFEST_NAME,
+    OWN_FILE,
     Manifest,
     decode_manifest,
     generation_path,
@@ -38,8 +38,6 @@ from datastore.tasks.workspace import WORK_FOLDER
 FAILED_REJECTS = "rejects-failed.jsonl"
 """What was left out of an input that was refused for it, until the next writer begins."""
 
-_OURS = re.compile(r"rejects-\d+\.jsonl|template(-\d+)?\.(faiss|npz)|manifest\.json\.tmp")
-"""Names in the store's folder that writers make, beside folders; whatever else lies there is somebody's."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _COLLECTED_S = 0.002
 """Between looks at a generation that is being collected just now."""
@@ -218,7 +216,8 @@ def _unnamed(store: Path, named: set[str]) -> list[Path]:
     segments = {path.split("/")[1] for path in named if path.startswith(f"{SEGMENTS_FOLDER}/")}
     found = [folder for folder in _entries(store / SEGMENTS_FOLDER) if folder.name not in segments]
     found += [path for path in _entries(store / DELETIONS_FOLDER) if f"{DELETIONS_FOLDER}/{path.name}" not in named]
-    found += [path for path in _entries(store) if path.name not in named and _OURS.fullmatch(path.name)]
+    kept = {*named, MANIFEST_NAME}
+    found += [path for path in _entries(store) if path.name not in kept and OWN_FILE.fullmatch(path.name)]
     return [*found, store / WORK_FOLDER]  # of a build that was killed once it had published
 
 

@@ -25,6 +25,8 @@ from datastore.store.checksums import MEND, FileRecord, hash_bytes
 from datastore.store.durable import fsync_path, replace_file
 
 MANIFEST_NAME = "manifest.json"
+OWN_FILE = re.compile(r"(rejects-\d+\.jsonl|template(-\d+)?\.(faiss|npz)|manifest\.json)(\.tmp)?")
+"""Names in a store's folder that its writers make, beside folders; whatever else lies there is somebody's."""
 GENERATIONS_FOLDER = "generations"
 DELETIONS_FOLDER = "deletions"
 FORMAT_NAME = "pergamon"

@@ -37,6 +37,8 @@ Run = Callable[..., Done]
         ({"empty.jsonl": b""}, "no document"),
         ({"bad.jsonl": b'nonsense\n{"text": 7}\n{"_id": "x", "text": " "}\n\xff\n'}, "all 4 records were rejected"),
         ({"half.jsonl": b'{"_id": "a", "text": "fine"}\nnonsense\n'}, "1 of 2 input records were rejected"),
+        ({"wide.jsonl": '{"text": "fine"}\n'.encode("utf-16")}, "convert the input to UTF-8, as with: iconv -f UTF-16"),
+        ({"latin.txt": "Café".encode("latin-1")}, "convert the input to UTF-8"),
         ({"notes.docx": b"PK"}, "holds no file ending in .jsonl"),
     ],
 )

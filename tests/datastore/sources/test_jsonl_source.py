@@ -120,6 +120,7 @@ def test_byte_order_mark_crlf_and_line_separators_inside_strings(tmp_path: Path)
         (b"null", "not an object", "the line is null"),
         (b'{"text": "\xff"}', "not UTF-8", "byte 11 of the line is 0xff"),
         ('{"text": "utf-16"}'.encode("utf-16-le"), "not JSON", ""),
+        ('{"text": "utf-16"}'.encode("utf-16"), "not UTF-8", "byte 1 of the line is 0xff, with which UTF-16 begins"),
         (b'{"id": "a"}', "no text", "the field 'text' is missing"),
         (b'{"id": "a", "text": null, "title": "t"}', "no text", "the field 'text' is missing"),
         (b'{"id": "a", "text": " ", "title": "\\n"}', "no text", "text and title are blank"),

@@ -174,13 +174,14 @@ def test_what_a_killed_writer_left_is_swept_by_the_next(flat_store: Path) -> Non
         "deletions/00000001-000000-00000002.bits",
         "generations/00000002.json.tmp",
         "rejects-2.jsonl",
+        "rejects-3.jsonl.tmp",
         "template-2.npz",
         "manifest.json.tmp",
     ]
     for name in [*leftovers, "notes.txt"]:
         (flat_store / name).parent.mkdir(exist_ok=True)
         (flat_store / name).write_bytes(b"x")
-    assert len(verify(flat_store).orphans) == 7
+    assert len(verify(flat_store).orphans) == 8
     with writing(flat_store):
         pass
     assert verify(flat_store).orphans == ("notes.txt",)
