@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from datastore.ann.spec import IndexSpec
 from datastore.cleaning.minhash import choose_bands
 from datastore.cleaning.settings import DuplicateSettings
-from datastore.errors import PergamonError
+from datastore.errors import PergamonError, ResourceExhausted
 from datastore.store.document_keys import SortedKeys, has_keys
 from datastore.store.manifest import SegmentRecord
 from datastore.store.reader import Segment, StoreReader
@@ -38,6 +38,8 @@ def disagreements(reader: StoreReader) -> Iterator[str]:
             yield from _deletions(reader.path, record, segment)
             if has_keys(record):
                 yield from _keys(SortedKeys(reader.path, record), segment, manifest.config.clean.compared)
+        except ResourceExhausted:
+            raise
         except PergamonError as error:
             yield error.problem
         documents.append(_documents(segment))

@@ -12,7 +12,7 @@ import numpy as np
 from datastore.ann.operating_curve import Setting
 from datastore.ann.sweep import OpenIndex, Sample, recall_at
 from datastore.consistency import disagreements
-from datastore.errors import InvalidArgument, PergamonError
+from datastore.errors import InvalidArgument, PergamonError, ResourceExhausted
 from datastore.store.checksums import FileRecord, check_file
 from datastore.store.generations import is_held
 from datastore.store.lock import LOCK_NAME
@@ -25,6 +25,7 @@ from datastore.store.manifest import (
     read_manifest,
 )
 from datastore.store.reader import StoreReader
+from datastore.store.refusals import exhausted
 
 RECALL_K = 10
 _USUAL_RECALL = 0.95
@@ -78,6 +79,7 @@ def verify(
 
     Raises:
         NotFound, FailedPrecondition, DataLoss: the manifest itself cannot be read.
+        ResourceExhausted: there are too many files, or too little memory, to read the store; it may be sound.
     """
     if recall_queries < 0:
         raise InvalidArgument(
@@ -117,8 +119,12 @@ def _kept_generations(store: Path, manifest: Manifest) -> tuple[dict[int, Manife
             data = path.read_bytes()
             copy = decode_manifest(path, data)
         except OSError as error:
+            if short := exhausted(path, error):
+                raise short from None
             problems.append(f"{path} cannot be read: {error.strerror}")
             continue
+        except ResourceExhausted:
+            raise  # it says nothing of the store
         except PergamonError as error:
             problems.append(error.problem)
             continue
@@ -145,6 +151,8 @@ def _damaged(store: Path, records: Iterable[FileRecord], on_progress: OnProgress
     for record in listed:
         try:
             check_file(store, record)
+        except ResourceExhausted:
+            raise  # it says nothing of the store
         except PergamonError as error:
             yield error.problem
         done += record.bytes
@@ -157,6 +165,8 @@ def _inside(store: Path, recall_queries: int, seed: int) -> tuple[list[str], Sam
         with closing(StoreReader(store)) as reader:
             problems = list(disagreements(reader))
             recall = _sampled_recall(reader, recall_queries, seed) if recall_queries and not problems else None
+    except ResourceExhausted:
+        raise  # it says nothing of the store
     except PergamonError as error:
         return [error.problem], None
     if recall is not None and recall.expected is not None and recall.recall < recall.expected:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 
 import typer
 
 from datastore.errors import PergamonError
+from datastore.store.refusals import exhausted
 from pergamon.commands import ask, benchmark, build, care, evaluate, exchange, inspect, keep, plan, search, serve, tune
 
 EXIT_FAILED = 1
@@ -64,6 +67,11 @@ def main() -> None:
     # Threads of OpenMP that wait by spinning take the cores from the other processes of a service; sleeping costs the
     # encoder nothing. Read when torch or FAISS is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A segment has some seven files open, and the usual 1,024 would not do for two hundred of them. What a login allows
+    # at most is there to be taken: the lower figure is for programs that call select(), which this one does not.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         app()
     except PergamonError as error:
@@ -71,7 +79,9 @@ def main() -> None:
         sys.exit(EXIT_FAILED)
     except OSError as error:  # what no reader or writer of a format expects: permissions, a full or failing device
         where = f"{error.filename}: " if error.filename is not None else ""
-        typer.echo(f"error: {where}{error.strerror or error}; check the path, its permissions and its device", err=True)
+        short = exhausted(error.filename or "this process", error)
+        said = short or f"{where}{error.strerror or error}; check the path, its permissions and its device"
+        typer.echo(f"error: {said}", err=True)
         sys.exit(EXIT_FAILED)
 
 

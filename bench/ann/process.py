@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
+import selectors
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -79,7 +79,10 @@ class EngineProcess:
         with contextlib.suppress(BrokenPipeError):  # it ended: the reply says so
             self._process.stdin.write(json.dumps({"do": command, **fields}) + "\n")
             self._process.stdin.flush()
-        if not select.select([self._process.stdout], [], [], timeout_s)[0]:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            ready = selector.select(timeout_s)
+        if not ready:
             raise DeadlineExceeded(f"{self.name}: {command} took more than {timeout_s:.0f} s", mend="allow more time")
         line = self._process.stdout.readline()
         if not line:

@@ -35,6 +35,7 @@ from datastore.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from datastore.store.refusals import exhausted
 
 HEAP_VARIABLE = "PERGAMON_JVM_HEAP_MB"
 MAX_QUERY_TERMS = 1 << 17
@@ -61,7 +62,6 @@ _YOUNG_MB = 128
 collection holds a search up by 1 ms when cores are free and by 10 when they are busy."""
 _END_S = 5.0
 """How long the end of the process waits for calls of other threads."""
-_NO_SPACE = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
 class _ThreadAttachment:
@@ -228,8 +228,8 @@ def _translated(subject: str, error: Any) -> PergamonError:
         chain.append(cause)
     for fault in reversed(chain):  # a writer that a full disk has closed names the disk only as the cause
         message = str(fault.getMessage())
-        if any(words in message for words in _NO_SPACE):
-            return ResourceExhausted(f"{subject}: {message}", mend="free disk space and run it again")
+        if short := exhausted(subject, message):
+            return short
         for base in type(fault).__mro__:
             if base.__name__ in _JAVA_ERRORS:
                 kind, mend = _JAVA_ERRORS[base.__name__]

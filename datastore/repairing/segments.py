@@ -14,7 +14,7 @@ from datastore.cleaning.segment_keys import write_kept_keys, write_keys_anew
 from datastore.cleaning.settings import DuplicateSettings
 from datastore.documents import Passage
 from datastore.encoders.registry import Encoder
-from datastore.errors import DataLoss, PergamonError
+from datastore.errors import DataLoss
 from datastore.store.block_sums import BLOCK_ROWS
 from datastore.store.columns import Columns
 from datastore.store.document_keys import has_keys
@@ -175,7 +175,7 @@ def _batches(folder: Path, record: SegmentRecord, remains: Remains) -> Iterator[
 def _passages(path: Path, remains: Remains) -> Iterator[tuple[int, Passage]]:
     try:
         store = PassageStore(path)
-    except PergamonError:
+    except DataLoss:
         yield from salvaged(path, len(remains.passages))
         return
     try:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import xxhash
 
-from datastore.errors import DataLoss, FailedPrecondition
+from datastore.errors import DataLoss, FailedPrecondition, PergamonError
+from datastore.store.refusals import exhausted
 
 _BLOCK = 1 << 20
 MEND = "run pergamon repair on the store, or restore the file from a copy"
@@ -52,10 +54,10 @@ def check_size(store: Path, record: FileRecord) -> None:
     path = store / record.path
     try:
         size = path.stat().st_size
-    except PermissionError:
-        raise _forbidden(path) from None
-    except OSError as error:
+    except FileNotFoundError as error:
         raise DataLoss(f"{path} is missing: {error.strerror}", mend=MEND) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     if size != record.bytes:
         raise DataLoss(f"{path} has {size} bytes; the manifest says {record.bytes}", mend=MEND)
 
@@ -66,17 +68,32 @@ def check_file(store: Path, record: FileRecord) -> None:
     path = store / record.path
     try:
         seen = hash_file(path)
-    except PermissionError:
-        raise _forbidden(path) from None
     except OSError as error:
-        raise DataLoss(f"{path} cannot be read: {error.strerror}", mend=MEND) from None
+        raise unreadable(path, error) from None
     if seen != record.xxh3_128:
         raise DataLoss(f"{path} is damaged: its checksum is {seen}, wanted {record.xxh3_128}", mend=MEND)
 
 
-def _forbidden(path: Path) -> FailedPrecondition:
-    """What may not be read need not be damaged, and must not be repaired."""
-    return FailedPrecondition(f"{path} may not be read: permission denied", mend="check its owner and permissions")
+def unreadable(path: Path, error: Exception) -> PergamonError:
+    """What it means that a file of a store cannot be read, as the system or a library says.
+
+    What may not be read, or for which something is lacking, need not be damaged, and must not be repaired.
+    """
+    if isinstance(error, PermissionError):
+        return FailedPrecondition(f"{path} may not be read: permission denied", mend="check its owner and permissions")
+    if short := exhausted(path, error):
+        return short
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return DataLoss(f"{path} cannot be read: {reason}", mend=MEND)
+
+
+@contextlib.contextmanager
+def reading(store: Path) -> Iterator[None]:
+    """Turn what the system refuses while a store is opened into `unreadable`."""
+    try:
+        yield
+    except OSError as error:
+        raise unreadable(Path(error.filename or store), error) from None
 
 
 def is_whole(store: Path, record: FileRecord) -> bool:

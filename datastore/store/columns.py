@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from datastore.documents import AttributeValue, Passage, PassageName
 from datastore.errors import DataLoss
-from datastore.store.checksums import MEND
+from datastore.store.checksums import MEND, unreadable
 
 ATTRIBUTE_PREFIX = "attribute."
 IS_STRING_PREFIX = "is_string."
@@ -89,7 +89,7 @@ class Columns:
             self._text = memoryview(text or b"")
             self._chunk_indexes = self.table.column("chunk_index").to_numpy()
         except (OSError, pa.ArrowException, KeyError) as error:
-            raise DataLoss(f"{path} cannot be read: {error}", mend=MEND) from None
+            raise unreadable(path, error) from None
         if self.table.num_rows != rows:
             raise DataLoss(
                 f"{path} has {self.table.num_rows} rows; the manifest says {rows}",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from datastore.errors import DataLoss
 from datastore.filters.survivors import Survivors
-from datastore.store.checksums import MEND, hash_bytes, record_file
+from datastore.store.checksums import MEND, hash_bytes, record_file, unreadable
 from datastore.store.durable import fsync_path
 from datastore.store.manifest import DELETIONS_FOLDER, Deletions, SegmentRecord
 
@@ -58,7 +58,7 @@ def _read_bits(store: Path, record: SegmentRecord, deletions: Deletions) -> NDAr
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataLoss(f"{path} cannot be read: {error.strerror}", mend=MEND) from None
+        raise unreadable(path, error) from None
     bits = np.frombuffer(data, np.uint8)
     if hash_bytes(data) != deletions.file.xxh3_128:
         raise DataLoss(f"{path} is damaged: its checksum is not {deletions.file.xxh3_128}", mend=MEND)

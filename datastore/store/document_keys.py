@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.errors import DataLoss
-from datastore.store.checksums import MEND
+from datastore.store.checksums import MEND, unreadable
 from datastore.store.manifest import SegmentRecord
 from datastore.store.segment import KEYS, SEGMENTS_FOLDER, part_files
 
@@ -76,7 +76,7 @@ class SortedKeys:
             size = self.path.stat().st_size
             counts = np.fromfile(self.path, _COUNTS, 1)
         except OSError as error:
-            raise DataLoss(f"{self.path} cannot be read: {error.strerror}", mend=MEND) from None
+            raise unreadable(self.path, error) from None
         documents, self.exact, self.bands = (int(value) for value in counts[0]) if len(counts) else (0, 0, 0)
         longs, words = (2 * self.exact + self.bands, documents), (self.exact + self.bands, documents)
         wanted = _COUNTS.itemsize + 8 * longs[0] * documents + 4 * words[0] * documents

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from datastore.errors import DataLoss, PergamonError
+from datastore.errors import DataLoss, PergamonError, ResourceExhausted
 from datastore.store.checksums import check_size
 from datastore.store.lock import write_lock
 from datastore.store.manifest import (
@@ -31,7 +31,7 @@ from datastore.store.manifest import (
     read_manifest,
     read_manifest_bytes,
 )
-from datastore.store.refusals import storage_errors
+from datastore.store.refusals import exhausted, storage_errors
 from datastore.store.segment import SEGMENTS_FOLDER
 from datastore.tasks.workspace import WORK_FOLDER
 
@@ -84,7 +84,9 @@ def _lock_shared(path: Path) -> int | None:
     """A descriptor that holds it; None where none can be had. BlockingIOError while it is being collected."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if short := exhausted(path, error):
+            raise short from None
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -126,7 +128,8 @@ def writing(store: Path, *, damaged: bool = False) -> Iterator[Manifest]:
         try:
             yield manifest
         finally:
-            collect(store)
+            with suppress(ResourceExhausted):
+                collect(store)
 
 
 def _check_copies(store: Path, manifest: Manifest) -> None:
@@ -147,6 +150,9 @@ def collect(store: Path) -> int:
 
     Returns:
         Superseded generations that readers hold.
+
+    Raises:
+        ResourceExhausted: there are too many files open to look; nothing has gone.
     """
     current = read_manifest(store)
     named = {record.path for record in current.files()}
@@ -169,7 +175,11 @@ def collect(store: Path) -> int:
             _remove(path)
         for path, _ in over:  # last: while it is there, so is the knowledge that something is to be removed
             path.unlink(missing_ok=True)
-    except (OSError, PergamonError):
+    except ResourceExhausted:
+        raise
+    except (OSError, PergamonError) as error:
+        if short := exhausted(store, error):
+            raise short from None
         # A copy that cannot be locked or read, so that its readers' files are not known; or files are missing.
         return held
     finally:
@@ -226,8 +236,11 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
             path.unlink(missing_ok=True)
+    except OSError as error:  # it is left for the next writer
+        if short := exhausted(path, error):
+            raise short from None

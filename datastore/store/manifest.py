@@ -23,6 +23,7 @@ from datastore.encoders.fingerprint import EncoderFingerprint
 from datastore.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound
 from datastore.store.checksums import MEND, FileRecord, hash_bytes
 from datastore.store.durable import fsync_path, replace_file
+from datastore.store.refusals import exhausted
 
 MANIFEST_NAME = "manifest.json"
 OWN_FILE = re.compile(r"(rejects-\d+\.jsonl|template(-\d+)?\.(faiss|npz)|manifest\.json)(\.tmp)?")
@@ -220,6 +221,8 @@ def read_manifest_bytes(store: Path) -> bytes:
             mend = f"there is a copy of one: pergamon repair {store}"
         raise NotFound(f"no datastore at {store}: the folder {seen}", mend=mend) from None
     except OSError as error:
+        if short := exhausted(path, error):
+            raise short from None
         raise InvalidArgument(
             f"{path} cannot be read: {error.strerror}", mend="check what it is, and its permissions", field="store"
         ) from None

@@ -34,10 +34,10 @@ from rocksdict import (
 from datastore.documents import Passage, PassageName
 from datastore.errors import DataLoss, ResourceExhausted
 from datastore.store.checksums import MEND
+from datastore.store.refusals import exhausted
 
 _BLOCK_BYTES = 16 << 10
 _WRITE_BUFFER_BYTES = 32 << 20
-_NO_SPACE = ("No space left on device", "Disk quota exceeded", "File too large")
 _BINDING_NOTE = "rocksdict-config.json"
 _SALVAGED_TOGETHER = 256
 _RUN = struct.Struct(">QI")
@@ -253,8 +253,4 @@ def _calls(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if any(words in str(error) for words in _NO_SPACE):
-            raise ResourceExhausted(
-                f"no space left while writing {path}: {error}", mend="free some space and run again"
-            ) from None
-        raise DataLoss(f"{path}: {error}", mend=MEND) from None
+        raise (exhausted(path, error) or DataLoss(f"{path}: {error}", mend=MEND)) from None

@@ -16,7 +16,7 @@ from datastore.errors import InvalidArgument, PergamonError
 from datastore.filters.cache import SurvivorsCache
 from datastore.filters.predicate import Predicate
 from datastore.filters.survivors import Survivors, joined
-from datastore.store.checksums import FileRecord, FilesCheck, check_file, check_size
+from datastore.store.checksums import FileRecord, FilesCheck, check_file, check_size, reading
 from datastore.store.columns import Columns
 from datastore.store.deletions import read_live
 from datastore.store.exact import ExactVectors
@@ -79,7 +79,7 @@ class StoreReader:
         self._parts: Parts = Parts() if previous is None else previous._parts
         self.path = path
         self.shard = shard
-        with contextlib.ExitStack() as opened:
+        with reading(path), contextlib.ExitStack() as opened:
             held = hold(path)
             opened.callback(held.release)
             self.manifest: Manifest = held.manifest

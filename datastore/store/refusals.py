@@ -1,8 +1,7 @@
-"""What the system refuses while a store is written, in our words."""
+"""What the system refuses while a store is read or written, in our words."""
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,23 @@ from pathlib import Path
 from datastore.errors import InvalidArgument, PergamonError, ResourceExhausted
 
 _URL = re.compile(r"[a-z][a-z0-9+.]+:/")
+_EXHAUSTED = {
+    "No space left on device": ("no space left", "free some space and run it again"),
+    "Disk quota exceeded": ("no space left", "free some space and run it again"),
+    "File too large": ("no space left", "free some space and run it again"),
+    "Too many open files": ("too many files are open", "allow more of them, with ulimit -n 65536, and run it again"),
+    "Cannot allocate memory": ("no memory left", "free some, or allow more maps (vm.max_map_count), and run it again"),
+}
+"""What the system says, and libraries that call it repeat -> in our words, and the mend."""
+
+
+def exhausted(what: object, error: object) -> ResourceExhausted | None:
+    """What an error means that says the system has none left of something; None of another."""
+    said = str(error)
+    for words, (ours, mend) in _EXHAUSTED.items():
+        if words in said:
+            return ResourceExhausted(f"{ours}: {what}: {words}", mend=mend)
+    return None
 
 
 def refuse_url(folder: Path, field: str) -> None:
@@ -31,12 +47,11 @@ def storage_errors(store: Path) -> Iterator[None]:
     except PergamonError:
         raise
     except OSError as error:
-        # Of a copy or a rename the second is where it went.
-        what = f"{error.filename2 or error.filename or store}: {error.strerror or error}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise ResourceExhausted(f"no space left: {what}", mend="free some space and run it again") from None
+        where = error.filename2 or error.filename or store  # of a copy or a rename the second is where it went
+        if short := exhausted(where, error):
+            raise short from None
         raise InvalidArgument(
-            f"cannot write {what}",
+            f"cannot write {where}: {error.strerror or error}",
             mend="choose a folder that can be written to, and run it again",
             field="store",
         ) from None

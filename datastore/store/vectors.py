@@ -109,17 +109,20 @@ class VectorFile:
         """float16 [rows, dimension], mapped; before it is read, `check` should have been called."""
         self.sums: BlockSums | None = None
         """None for a file without checksums, as in the first stores."""
-        if rows:
-            self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-            if hasattr(mmap, "MADV_RANDOM"):
-                self._map.madvise(mmap.MADV_RANDOM)
-            self.matrix = np.frombuffer(self._map, _DTYPE).reshape(rows, dimension)
-            if sums_path(path).exists():
-                try:
-                    self.sums = BlockSums(path, memoryview(self._map), self._row_bytes)
-                except BaseException:
-                    self.close()
-                    raise
+        try:
+            if rows:
+                self._map_rows(path)
+        except BaseException:
+            self.close()
+            raise
+
+    def _map_rows(self, path: Path) -> None:
+        self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        if hasattr(mmap, "MADV_RANDOM"):
+            self._map.madvise(mmap.MADV_RANDOM)
+        self.matrix = np.frombuffer(self._map, _DTYPE).reshape(self.rows, self.dimension)
+        if sums_path(path).exists():
+            self.sums = BlockSums(path, memoryview(self._map), self._row_bytes)
 
     def check(self, rows: NDArray[np.int64] | None = None) -> None:
         """Raise DataLoss unless these rows, or all, are what was written; does nothing for a file without checksums."""

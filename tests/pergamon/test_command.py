@@ -150,7 +150,7 @@ def test_a_budget_of_memory(run: Run, tmp_path: Path) -> None:
 def test_info_of_a_path_that_looks_like_markup(run: Run, store: Path, tmp_path: Path) -> None:
     odd = tmp_path / "a[b]c"
     odd.symlink_to(store)
-    assert "a[b]c, " in run("info", odd).stdout
+    assert "/a[b]c,generation" in "".join(run("info", odd).stdout.split())  # of whatever length, so broken anywhere
 
 
 @pytest.fixture(scope="module")

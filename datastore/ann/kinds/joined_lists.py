@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
-from datastore.store.checksums import MEND
+from datastore.store.checksums import MEND, unreadable
 
 _ENTRIES_AT_ONCE = 1 << 16
 
@@ -122,7 +122,7 @@ class _ListFile:
         try:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
-            raise DataLoss(f"{path} cannot be read: {error.strerror}", mend=MEND) from None
+            raise unreadable(path, error) from None
         with ExitStack() as stack:
             stack.enter_context(self._file)
             size = os.fstat(self._file.fileno()).st_size
@@ -152,7 +152,7 @@ class _ListFile:
             try:
                 count = os.preadv(self._file.fileno(), [left], offset)
             except OSError as error:
-                raise DataLoss(f"{self._path} cannot be read: {error.strerror}", mend=MEND) from None
+                raise unreadable(self._path, error) from None
             if not count:
                 raise DataLoss(f"{self._path} ends at byte {offset}; it was longer when opened", mend=MEND)
             left, offset = left[count:], offset + count

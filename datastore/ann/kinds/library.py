@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datastore.errors import DataLoss, InvalidArgument, ResourceExhausted
-from datastore.store.checksums import MEND
+from datastore.store.checksums import MEND, unreadable
 
 _ROTATION_ROUNDS = 12
 _ROTATION_POINTS = 16_384
@@ -234,8 +234,7 @@ def read_index(path: Path, kind: type, flags: int) -> Any:
     try:
         index = faiss.read_index(str(path), flags)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise DataLoss(f"{path} cannot be read: {reason}", mend=MEND) from None
+        raise unreadable(path, ValueError(str(error).strip().splitlines()[-1])) from None
     if not isinstance(index, kind):
         raise DataLoss(f"{path} holds {type(index).__name__}; wanted {kind.__name__}", mend=MEND)
     return index

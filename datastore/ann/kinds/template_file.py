@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from datastore.ann.spec import IndexSpec
 from datastore.errors import DataLoss
-from datastore.store.checksums import MEND
+from datastore.store.checksums import MEND, unreadable
 
 Shape = tuple[int, ...]
 
@@ -34,7 +34,7 @@ def read_arrays(
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in shapes if name in archive or name not in may_lack}
     except Exception as error:  # a damaged archive raises errors of many classes, those of zlib among them
-        raise DataLoss(f"{path} cannot be read: {error}", mend=MEND) from None
+        raise unreadable(path, error) from None
     for name, array in arrays.items():
         if (wanted := shapes[name]) is not None and array.shape != wanted:
             raise DataLoss(f"{path} has {name} of the shape {array.shape}; wanted {wanted}", mend=MEND)
