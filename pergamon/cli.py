@@ -79,7 +79,7 @@ def main() -> None:
         sys.exit(EXIT_FAILED)
     except OSError as error:  # what no reader or writer of a format expects: permissions, a full or failing device
         where = f"{error.filename}: " if error.filename is not None else ""
-        short = exhausted(error.filename or "this process", error)
+        short = exhausted(error.filename, error)
         said = short or f"{where}{error.strerror or error}; check the path, its permissions and its device"
         typer.echo(f"error: {said}", err=True)
         sys.exit(EXIT_FAILED)

@@ -21,11 +21,15 @@ _EXHAUSTED = {
 
 
 def exhausted(what: object, error: object) -> ResourceExhausted | None:
-    """What an error means that says the system has none left of something; None of another."""
+    """What an error means that says the system has none left of something; None of another.
+
+    Args:
+        what: it was lacking for; None where that is not known.
+    """
     said = str(error)
     for words, (ours, mend) in _EXHAUSTED.items():
         if words in said:
-            return ResourceExhausted(f"{ours}: {what}: {words}", mend=mend)
+            return ResourceExhausted(f"{ours}: {words if what is None else f'{what}: {words}'}", mend=mend)
     return None
 
 

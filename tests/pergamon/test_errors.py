@@ -318,7 +318,7 @@ def test_a_full_device(run: Run, store: Path) -> None:
         pytest.skip("there is no /dev/full")
     for arguments in (("info", store), ("info", store, "--json"), ("search", store, "note", "--mode", "bm25")):
         done = run(*arguments, out="/dev/full")
-        assert done.error().startswith("error: No space left on device")
+        assert done.error() == "error: no space left: No space left on device; free some space and run it again"
 
 
 @pytest.fixture
