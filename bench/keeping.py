@@ -249,6 +249,7 @@ def main() -> None:
         elif stage != "report":
             {"build": bench.build, "add": bench.add, "small": bench.add_small, "delete": bench.delete}[stage]()
     page = report(json.loads(bench.figures.read_text()), describe_machine(), bench.rows)
+    Path(arguments.out).mkdir(parents=True, exist_ok=True)
     Path(arguments.out, "keeping.md").write_text(page, encoding="utf-8")
 
 
