@@ -16,7 +16,7 @@ from datastore.cleaning.cleaner import Cleaner
 from datastore.config import BuildConfig
 from datastore.devices import AUTO, DeviceChoice
 from datastore.encoders.registry import Encoder, open_encoder
-from datastore.errors import AlreadyExists, InvalidArgument
+from datastore.errors import AlreadyExists, InvalidArgument, Unavailable
 from datastore.indexing import write_template
 from datastore.sources.rejects import CLEANING_REASONS, Rejects, mend_input
 from datastore.store.checksums import FileRecord, record_file
@@ -57,6 +57,7 @@ _BUILD_FILES = (
 
 OnNote = Callable[[str], None]
 _ANOTHER_LOOK_S = 0.2
+_WORKERS_END_S = 60.0
 
 
 def build(
@@ -87,6 +88,7 @@ def build(
         AlreadyExists: the folder holds a datastore, or files that are not ours.
         InvalidArgument: no documents, too many rejects, or a setting that does not fit.
         ResourceExhausted: the disk is full, or a GPU's memory.
+        Unavailable: another process is writing to the folder.
     """
     with storage_errors(store):
         refuse_occupied(store)
@@ -122,10 +124,23 @@ def begin(workspace: Workspace, wanted: BuildPlan, on_note: OnNote) -> BuildPlan
         return begun
     if why:
         on_note(f"{workspace.store} holds an unfinished build, which is removed: {why}")
+    _await_workers(workspace)
     sweep(workspace.store)
     plan = cut(wanted)
     save_plan(workspace, plan)
     return plan
+
+
+def _await_workers(workspace: Workspace) -> None:
+    """Let the workers of a build that was killed end, as they do when they notice: they would write into another's."""
+    deadline = time.monotonic() + _WORKERS_END_S
+    while workspace.has_workers():
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"workers of an earlier build are still writing to {workspace.store}",
+                mend="end them, or wait until they have ended, then run this again",
+            )
+        time.sleep(_ANOTHER_LOOK_S)
 
 
 def complete(

@@ -29,6 +29,7 @@ from datastore.tasks.workspace import Workspace
 def open_worker(store: str, device: str, cache: str | None = None) -> Worker:
     """A worker for the build that has its plan in `store`, in the folder that the build was begun in."""
     workspace = Workspace(Path(store))
+    workspace.join()
     plan = load_plan(workspace)
     if plan is None:
         raise errors.FailedPrecondition(

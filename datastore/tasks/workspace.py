@@ -1,7 +1,7 @@
 """The folder `work/` of a store that is being built: what is done, and what it has given so far.
 
     work/
-      plan.json                 what is built, from what, in which tasks
+      plan.json                 what is built, from what, in which tasks; locked, shared, by each worker process
       build-log.jsonl           what happened when
       decided.json              marker: duplicates are known, the input is good
       trained.json              marker: the template is there
@@ -142,6 +142,26 @@ class Workspace:
     def claim(self) -> contextlib.AbstractContextManager[bool]:
         """As that of a task, for what is done once for all of them."""
         return _claim(self.path)
+
+    def join(self) -> None:
+        """Be one of the processes that work by the plan, until this one ends; nothing where there is no plan."""
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(self.plan, os.O_RDONLY | os.O_CLOEXEC)  # the kernel closes it
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+    def has_workers(self) -> bool:
+        """Whether a process has joined that has not ended."""
+        try:
+            descriptor = os.open(self.plan, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def element(self, number: int, of: int) -> contextlib.AbstractContextManager[bool]:
         """Held while that element of an array job is at work, by each process that was started as it."""

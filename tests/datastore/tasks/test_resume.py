@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -243,8 +245,17 @@ def test_the_workers_of_a_killed_build_end(
     )
     with subprocess.Popen([sys.executable, "-c", BUILD, str(toml), str(store), *corpus]) as process:
         worker = wait_for_worker(store, "segments/*/vectors.f16")
+        os.kill(worker, signal.SIGSTOP)  # it is slow to notice
         process.send_signal(signal.SIGKILL)
-    manifest: Manifest = build(corpus, store, in_tasks)
+    plan = (store / "work" / "plan.json").read_bytes()
+    with ThreadPoolExecutor(1) as threads:
+        begun = threads.submit(build, corpus, store, in_tasks)  # with other settings, so that what is there goes first
+        try:
+            time.sleep(1)
+            assert (store / "work" / "plan.json").read_bytes() == plan
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        manifest: Manifest = begun.result()
     wait_for_end(worker)
     assert manifest.passages == undisturbed.totals[0]
     assert read_content(store) == undisturbed
