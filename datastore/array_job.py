@@ -22,7 +22,7 @@ from datastore.store.lock import write_lock
 from datastore.store.manifest import MANIFEST_NAME, Manifest
 from datastore.store.refusals import storage_errors
 from datastore.tasks.decide import read_decided
-from datastore.tasks.executors import HERE, Execution, open_executor
+from datastore.tasks.executors import HERE, Execution
 from datastore.tasks.log import BuildLog
 from datastore.tasks.plan import BuildPlan, difference, load_plan
 from datastore.tasks.progress import OnProgress, Tally
@@ -114,8 +114,7 @@ def publish_build(
             )
         with write_lock(store):
             refuse_occupied(store)
-            with open_executor(execution, workspace, plan, None, device) as executor:
-                return complete(workspace, plan, executor, device, on_progress)
+            return complete(workspace, plan, execution, encoder=None, device=device, on_progress=on_progress)
 
 
 def _do(workspace: Workspace, stage: Stage, share: tuple[int, int], worker: Worker, tally: Tally) -> bool:

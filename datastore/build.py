@@ -97,8 +97,7 @@ def build(
         refuse_occupied(store)
         workspace = Workspace(store)
         plan = begin(workspace, plan, on_note)
-        with open_executor(execution, workspace, plan, encoder, device) as executor:
-            return complete(workspace, plan, executor, device, on_progress)
+        return complete(workspace, plan, execution, encoder=encoder, device=device, on_progress=on_progress)
 
 
 def prepare(
@@ -124,31 +123,25 @@ def begin(workspace: Workspace, wanted: BuildPlan, on_note: OnNote) -> BuildPlan
         return begun
     if why:
         on_note(f"{workspace.store} holds an unfinished build, which is removed: {why}")
-    _await_workers(workspace)
     sweep(workspace.store)
     plan = cut(wanted)
     save_plan(workspace, plan)
     return plan
 
 
-def _await_workers(workspace: Workspace) -> None:
-    """Let the workers of a build that was killed end, as they do when they notice: they would write into another's."""
-    deadline = time.monotonic() + _WORKERS_END_S
-    while workspace.has_workers():
-        if time.monotonic() > deadline:
-            raise Unavailable(
-                f"workers of an earlier build are still writing to {workspace.store}",
-                mend="end them, or wait until they have ended, then run this again",
-            )
-        time.sleep(_ANOTHER_LOOK_S)
-
-
 def complete(
-    workspace: Workspace, plan: BuildPlan, executor: Executor, device: DeviceChoice, on_progress: OnProgress
+    workspace: Workspace,
+    plan: BuildPlan,
+    execution: Execution,
+    *,
+    encoder: Encoder | None,
+    device: DeviceChoice,
+    on_progress: OnProgress,
 ) -> Manifest:
     """Do all of a build that is not done yet, and publish it."""
     try:
-        return _complete(workspace, plan, executor, device, on_progress)
+        with open_executor(execution, workspace, plan, encoder, device) as executor:
+            return _complete(workspace, plan, executor, device, on_progress)
     except InvalidArgument:  # of this input and these settings nothing can be made
         sweep(workspace.store, keep=workspace.store / REJECTS_NAME)
         raise
@@ -340,7 +333,12 @@ def _refuse_store_in_input(inputs: Sequence[str], store: Path) -> None:
 
 
 def sweep(store: Path, keep: Path | None = None) -> None:
-    """Remove what a build makes; only for a folder without a manifest, by the holder of its lock."""
+    """Remove what a build makes; only for a folder without a manifest, by the holder of its lock.
+
+    Raises:
+        Unavailable: workers of a build that was killed do not end.
+    """
+    _await_workers(Workspace(store))
     for name in _BUILD_FILES:
         path = store / name
         if path == keep:
@@ -349,3 +347,15 @@ def sweep(store: Path, keep: Path | None = None) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _await_workers(workspace: Workspace) -> None:
+    """Let workers of a build that was killed end, as they do when they notice: they would write into the next one."""
+    deadline = time.monotonic() + _WORKERS_END_S
+    while workspace.has_workers():
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"workers of an earlier build are still writing to {workspace.store}",
+                mend="end them, or wait until they have ended, then run this again",
+            )
+        time.sleep(_ANOTHER_LOOK_S)

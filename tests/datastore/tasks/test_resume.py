@@ -13,13 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+import datastore.build as build_module
 from datastore.build import build
 from datastore.config import BuildConfig, ChunkConfig, IndexConfig
 from datastore.encoders.hashing import HashingEncoder
-from datastore.errors import Unavailable
+from datastore.errors import InvalidArgument, Unavailable
 from datastore.store.manifest import Manifest
 from datastore.tasks.executors import Execution
 from datastore.tasks.log import LOG_NAME
@@ -232,6 +235,29 @@ def wait_for_end(worker: int) -> None:
             return
         time.sleep(0.05)
     raise AssertionError(f"process {worker} goes on")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="workers are found in /proc")
+def test_a_worker_refuses_its_input_while_another_is_at_work(
+    tmp_path: Path, in_tasks: BuildConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was made goes only when nobody makes more of it."""
+    at_work: list[int] = []
+    real_sweep = build_module.sweep
+
+    def sweep(store: Path, keep: Path | None = None) -> None:
+        at_work.extend(workers_of(store))
+        real_sweep(store, keep)
+
+    monkeypatch.setattr("datastore.build.sweep", sweep)
+    long, wrong = tmp_path / "long.jsonl", tmp_path / "wrong.parquet"
+    long.write_text("".join(f'{{"_id": "{i}", "text": "word{i} and {i * i}"}}\n' for i in range(60_000)))
+    pq.write_table(pa.table({"body": ["one"]}), wrong)
+    settings = replace(in_tasks, input=replace(in_tasks.input, task_bytes=1 << 30))
+    with pytest.raises(InvalidArgument, match=r"wrong\.parquet has no column 'text'"):
+        build([str(long), str(wrong)], tmp_path / "store", settings, execution=Execution(workers=2))
+    assert at_work == []
+    assert {path.name for path in (tmp_path / "store").iterdir()} <= {"write.lock", build_module.REJECTS_NAME}
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="workers are found in /proc")
