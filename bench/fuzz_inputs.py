@@ -14,7 +14,7 @@ import gzip
 import json
 import random
 import resource
-import select
+import selectors
 import subprocess
 import sys
 import tempfile
@@ -179,22 +179,26 @@ def campaign(cases: Sequence[int], limit_s: float = LIMIT_S) -> Iterator[Outcome
     remaining = list(cases)
     while remaining:
         command = [sys.executable, "-m", "bench.fuzz_inputs", "--child", json.dumps([remaining[0], remaining[-1] + 1])]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603
-        assert child.stdout is not None
-        while remaining:
-            ready, _, _ = select.select([child.stdout], [], [], limit_s + 20)  # with its start
-            line = child.stdout.readline() if ready else b""
-            case = remaining.pop(0)
-            if line:
-                yield Outcome(**json.loads(line))
-                continue
-            child.kill()
-            _, complaint = child.communicate()
-            last = (complaint.decode(errors="replace").strip().splitlines() or [f"status {child.returncode}"])[-1]
-            yield Outcome(case, Path(case_file(case)[0]).suffix, f"crash: {last}" if ready else "hang", limit_s, 0)
-            break
-        else:
-            child.communicate()
+        with (
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child,  # noqa: S603
+            selectors.DefaultSelector() as selector,
+        ):
+            assert child.stdout is not None
+            selector.register(child.stdout, selectors.EVENT_READ)
+            while remaining:
+                ready = selector.select(limit_s + 20)  # with its start
+                line = child.stdout.readline() if ready else b""
+                case = remaining.pop(0)
+                if line:
+                    yield Outcome(**json.loads(line))
+                    continue
+                child.kill()
+                _, complaint = child.communicate()
+                last = (complaint.decode(errors="replace").strip().splitlines() or [f"status {child.returncode}"])[-1]
+                yield Outcome(case, Path(case_file(case)[0]).suffix, f"crash: {last}" if ready else "hang", limit_s, 0)
+                break
+            else:
+                child.communicate()
 
 
 def _child(first: int, stop: int) -> None:

@@ -78,9 +78,9 @@ def route() -> Iterator[Callable[[Sequence[Shard]], Router]]:
         router.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sharded() -> Iterator[Callable[[Path, int], Router]]:
-    """`sharded(store, n)`: a router over `n` shards of a store in this process, opened once a session."""
+    """`sharded(store, n)`: a router over `n` shards of a store in this process, opened once a module."""
     routers: dict[tuple[Path, int], Router] = {}
 
     def open_once(store: Path, count: int) -> Router:
