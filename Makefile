@@ -18,7 +18,7 @@ quickstart: $(VENV)/.installed ## build, serve, search and ask, on the documenta
 	@BIN=$(BIN) deploy/quickstart.sh
 
 test: $(VENV)/.installed-dev check ## lint, check types and run all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest
 
 check: $(VENV)/.installed-dev ## lint, format and types alone
 	$(BIN)/ruff check .

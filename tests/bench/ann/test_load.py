@@ -7,7 +7,12 @@ import time
 
 from bench.ann.load import OtherLoad
 
-SPIN = "import os\nos.sched_setaffinity(0, {int(os.environ['CORE'])})\nwhile True: pass"
+SPIN = """
+import os
+os.sched_setaffinity(0, {int(os.environ["CORE"])})
+print("spinning", flush=True)
+while True: pass
+"""
 
 
 def test_another_process_on_the_same_processor_is_seen() -> None:
@@ -15,7 +20,10 @@ def test_another_process_on_the_same_processor_is_seen() -> None:
     core = min(before)
     os.sched_setaffinity(0, {core})
     try:
-        with subprocess.Popen([sys.executable, "-c", SPIN], env={**os.environ, "CORE": str(core)}) as other:
+        environment = {**os.environ, "CORE": str(core)}
+        with subprocess.Popen([sys.executable, "-c", SPIN], env=environment, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"spinning\n"
             others = OtherLoad()
             time.sleep(0.5)
             idle_here = others.share()
