@@ -67,7 +67,7 @@ def main() -> None:
     # Threads of OpenMP that wait by spinning take the cores from the other processes of a service; sleeping costs the
     # encoder nothing. Read when torch or FAISS is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # A segment has some seven files open, and the usual 1,024 would not do for two hundred of them. What a login allows
+    # A segment has six files open, and the usual 1,024 would not do for two hundred of them. What a login allows
     # at most is there to be taken: the lower figure is for programs that call select(), which this one does not.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):

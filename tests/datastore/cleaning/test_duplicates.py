@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import random
-import resource
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from datastore.cleaning.duplicates import Duplicate, find_duplicate_texts
 from datastore.cleaning.settings import DuplicateSettings
 from datastore.cleaning.signatures import SignatureWriter
 from datastore.documents import Document
+from tests.open_files import may_open
 
 SETTINGS = DuplicateSettings(shingle_words=3)
 
@@ -124,15 +124,11 @@ def test_more_tasks_than_files_may_be_open(
     tmp_path: Path, near_copies: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(duplicates_module, "_OPEN_TASKS", 4)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (sum(1 for _ in Path("/proc/self/fd").iterdir()) + 45, hard))
-    try:
+    with may_open(45):
         tasks = [[document] for document in documents(*near_copies[:30])]
         assert left_out(tmp_path, tasks, DuplicateSettings(shingle_words=3, permutations=64)) == all_pairs(
             near_copies[:30], 3, 0.8
         )
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_exact_ones_are_equal_character_by_character(tmp_path: Path) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +16,7 @@ from datastore.repairing.repair import repair
 from datastore.store.manifest import read_manifest
 from datastore.store.reader import StoreReader
 from datastore.verify import verify
-
-
-@contextmanager
-def may_open(files: int) -> Iterator[None]:
-    """Only so many more files than are open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = {int(path.name) for path in Path("/proc/self/fd").iterdir()}
-    free = [number for number in range(2 * len(used) + files + 1) if number not in used]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free[files], hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+from tests.open_files import may_open
 
 
 def _search(store: Path) -> None:

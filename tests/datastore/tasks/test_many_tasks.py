@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,23 +12,12 @@ from datastore.cleaning.settings import DuplicateSettings
 from datastore.cleaning.signatures import SignatureWriter
 from datastore.documents import Document
 from datastore.tasks.digests import Digests, DigestWriter, find_duplicates
+from tests.open_files import may_open
 
 if TYPE_CHECKING:
     from tests.datastore.conftest import Config
 
 TASKS = 150
-
-
-@contextmanager
-def may_open(files: int) -> Iterator[None]:
-    """Only so many more files than are open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = sum(1 for _ in Path("/proc/self/fd").iterdir())
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + files, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_ids(tmp_path: Path) -> None:
